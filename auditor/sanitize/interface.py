@@ -1,0 +1,53 @@
+"""The contract of a repair method: classifier in, changed parameters out, with a record."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.findings import Json
+
+if TYPE_CHECKING:
+    from auditor.checks.interface import Budget
+    from auditor.classifier import Classifier
+    from auditor.samples.interface import Images
+    from auditor.triggers.interface import RecoveredTrigger
+
+
+@dataclass(slots=True)
+class RepairContext:
+    """`train` may be fitted to; `held_out` only judges. `triggers` were recovered by the audit."""
+
+    classifier: Classifier
+    train: Images
+    held_out: Images
+    triggers: Sequence[RecoveredTrigger]
+    budget: Budget
+    max_accuracy_drop: float = 0.02
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Changed parameters by artifact name, in the stored shape, and what was done to get them."""
+
+    method: str
+    changes: Mapping[str, NDArray[np.floating[Any]]]
+    record: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Sanitizer(ABC):
+    """Subclass, set the attributes, write `repair`, register under ``audit.sanitizers``."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    doc: ClassVar[str]
+
+    @abstractmethod
+    def repair(self, context: RepairContext) -> Repair | None:
+        """The repair, or None when there is nothing this method can change."""
