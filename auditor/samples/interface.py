@@ -14,13 +14,15 @@ class Images:
     """`pixels` float32 (N, C, H, W) in 0..1, C = 1 or 3 (RGB); `labels` int64 (N,).
 
     `classes` are display names by label, or empty. `source` says where they came from, for people
-    (never an absolute path).
+    (never an absolute path). `stored_range` is set when the stored values were not 0..1 or 0..255
+    images but already normalised floats: the (lowest, highest) stored value that 0 and 1 stand for.
     """
 
     pixels: NDArray[np.float32]
     labels: NDArray[np.int64]
     source: str
     classes: tuple[str, ...] = field(default=())
+    stored_range: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

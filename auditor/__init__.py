@@ -1,0 +1,34 @@
+"""Auditor: audit an image classifier somebody else trained, before you deploy it.
+
+>>> import auditor
+>>> report = auditor.scan("model.onnx", data="samples/")   # doctest: +SKIP
+>>> report.verdict                                         # doctest: +SKIP
+'fail'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from auditor.version import __version__
+
+if TYPE_CHECKING:
+    from auditor.artifacts.open import open_artifact
+    from auditor.scan import ScanOptions, scan
+
+__all__ = ["ScanOptions", "__version__", "open_artifact", "scan"]
+
+_HOMES = {
+    "open_artifact": "auditor.artifacts.open",
+    "scan": "auditor.scan",
+    "ScanOptions": "auditor.scan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public API on first use, so that ``audit --help`` stays fast."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'auditor' has no attribute {name!r}")
