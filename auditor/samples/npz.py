@@ -63,7 +63,8 @@ def from_arrays(
         raise UnreadableSamples(f"labels in {source} must be one number per image, not {y.shape}")
     if x.shape[:1] != y.shape:
         raise UnreadableSamples(
-            f"{source} has {len(x) if x.ndim else 0} images but {len(y)} labels: the counts must agree"
+            f"{source} has {len(x) if x.ndim else 0} images but {len(y)} labels: "
+            "the counts must agree"
         )
     labels = _labels(y, source)
     pixels, stored_range = _unit_scale(_as_nchw(x, source), source)
