@@ -8,7 +8,7 @@ true label, then by how common the preprocessing is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """`best` and, if any differs, `runner_up`; `refusals` holds what the model said to the rest."""
+    """`best`, and the `runner_up` if there was one.
+
+    `permutation` is set when the samples' labels are in another order than the model's: entry ``i``
+    is the model's class for label ``i``; accuracies then hold under it.
+    """
 
     best: Trial
     runner_up: Trial | None
@@ -64,19 +68,55 @@ def infer(
     """
     usable = _usable_geometries(shape, samples, predict, overrides)
     pool = [p for g in usable for p in candidates.with_values(g, overrides, samples.stored_range)]
-    tried = len(pool)
+    ranked = _halving(pool, samples, predict, spent)
+    permutation = None
+    if _near_chance(ranked[0], samples):
+        relabelled = _best_relabelled(pool, samples, predict)
+        if relabelled is not None:
+            matched, permutation = relabelled
+            ranked = _halving(pool, matched, predict, spent)
+    runner_up = ranked[1] if len(ranked) > 1 else None
+    return Inference(ranked[0], runner_up, len(pool), _near_chance(ranked[0], samples), permutation)
+
+
+def _halving(
+    pool: Sequence[Preprocessing], samples: Images, predict: Predict, spent: Callable[[], bool]
+) -> list[Trial]:
     n = min(_FIRST, len(samples))
     trials = [_try(p, samples.take(slice(0, n)), predict) for p in pool]
     while n < min(_MOST, len(samples)) and not spent():
         n = min(4 * n, _MOST, len(samples))
         kept = _ranked(trials)[: max(3, len(trials) // 4)]
         trials = [_try(t.preprocessing, samples.take(slice(0, n)), predict) for t in kept]
-    ranked = _ranked(trials)
-    best = ranked[0]
-    classes = max(2, samples.count_classes)
-    error = (1 / classes * (1 - 1 / classes) / best.n) ** 0.5
-    near_chance = best.accuracy < 1 / classes + 3 * error
-    return Inference(best, ranked[1] if len(ranked) > 1 else None, tried, near_chance)
+    return _ranked(trials)
+
+
+def _near_chance(trial: Trial, samples: Images) -> bool:
+    chance = 1 / max(2, samples.count_classes)
+    return trial.accuracy < chance + 3 * (chance * (1 - chance) / trial.n) ** 0.5
+
+
+def _best_relabelled(
+    pool: Sequence[Preprocessing], samples: Images, predict: Predict
+) -> tuple[Images, tuple[int, ...]] | None:
+    """The samples under the relabelling that makes the model accurate, if there is one."""
+    if len(samples) < 5 * samples.count_classes:
+        return None
+    few = samples.take(slice(0, _MOST))
+    for preprocessing in pool:
+        try:
+            scores = predict(preprocessing, few.pixels)
+        except Exception:
+            continue
+        permutation = match_labels(scores, few.labels)
+        if permutation is not None:
+            return relabel(samples, permutation), permutation
+    return None
+
+
+def relabel(samples: Images, permutation: tuple[int, ...]) -> Images:
+    """`samples` with label ``i`` replaced by ``permutation[i]``."""
+    return replace(samples, labels=np.asarray(permutation, dtype=np.int64)[samples.labels])
 
 
 def _usable_geometries(
