@@ -225,7 +225,7 @@ class Report(Record):
 
     def _repr_html_(self) -> str:
         """The HTML view in a sandboxed frame, for notebooks."""
-        from auditor.report.formats import render
+        from auditor.report.registry import render
 
         page = html.escape(render(self, "html"), quote=True)
         return (

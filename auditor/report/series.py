@@ -1,0 +1,137 @@
+"""Tables and charts hidden in check metrics, recognised by name and shape, for any check.
+
+The last part of a metric's dotted name decides: ``curve`` is a list of [epsilon, accuracy, low,
+high] (or a map of such lists by name), ``confusion`` a square list of lists, ``per_class`` a list
+of flat maps, ``scatter`` ``{"points": [[x, y, label], ...], "classes": [...]}``. What does not
+have the shape is ignored here and still stands in the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from auditor.report.model import CheckRecord
+
+MAX_CLASSES = 60
+"""Larger confusion matrices and bar charts are unreadable; the JSON has them."""
+
+MAX_POINTS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line: (x, y, low, high) with ascending x."""
+
+    name: str
+    points: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracy (0..1) against attack strength."""
+
+    metric: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Counts: row = true class, column = predicted class."""
+
+    metric: str
+    rows: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PerClass:
+    """A table with one row a class; a missing cell is an empty string."""
+
+    metric: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Points in the plane with an integer label each."""
+
+    metric: str
+    points: tuple[tuple[float, float, int], ...]
+    classes: tuple[str, ...]
+
+
+Chart: TypeAlias = Curve | Confusion | PerClass | Scatter
+
+
+def charts(check: CheckRecord) -> Iterator[Chart]:
+    """Everything of `check` that can be drawn, in the order of its metrics."""
+    for name, value in check.metrics.items():
+        reader = _READERS.get(name.rpartition(".")[2])
+        chart = reader(name, value) if reader else None
+        if chart is not None:
+            yield chart
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _series(name: str, value: Any) -> Series | None:
+    if not isinstance(value, list) or not value:
+        return None
+    points: list[tuple[float, float, float, float]] = []
+    for row in value:
+        if not (isinstance(row, list) and len(row) in (2, 4) and all(map(_number, row))):
+            return None
+        x, y, *interval = (float(v) for v in row)
+        low, high = interval or (y, y)
+        points.append((x, y, low, high))
+    return Series(name, tuple(sorted(points)))
+
+
+def _curve(metric: str, value: Any) -> Curve | None:
+    named = value if isinstance(value, dict) else {metric.rpartition(".")[0]: value}
+    series = [_series(name, points) for name, points in named.items()]
+    found = tuple(s for s in series if s is not None)
+    return Curve(metric, found) if found and len(found) == len(series) else None
+
+
+def _confusion(metric: str, value: Any) -> Confusion | None:
+    if not isinstance(value, list) or not 1 < len(value) <= MAX_CLASSES:
+        return None
+    for row in value:
+        if not (isinstance(row, list) and len(row) == len(value) and all(map(_number, row))):
+            return None
+    return Confusion(metric, tuple(tuple(float(v) for v in row) for row in value))
+
+
+def _per_class(metric: str, value: Any) -> PerClass | None:
+    if not isinstance(value, list) or not value or not all(isinstance(r, dict) for r in value):
+        return None
+    columns = tuple(dict.fromkeys(key for row in value for key in row))
+    if not columns:
+        return None
+    return PerClass(metric, columns, tuple(tuple(r.get(c, "") for c in columns) for r in value))
+
+
+def _scatter(metric: str, value: Any) -> Scatter | None:
+    if not isinstance(value, dict) or not isinstance(value.get("points"), list):
+        return None
+    points: list[tuple[float, float, int]] = []
+    for row in value["points"][:MAX_POINTS]:
+        if not (isinstance(row, list) and len(row) == 3 and all(map(_number, row))):
+            return None
+        points.append((float(row[0]), float(row[1]), int(row[2])))
+    names = value.get("classes")
+    classes = tuple(map(str, names)) if isinstance(names, list) else ()
+    return Scatter(metric, tuple(points), classes) if points else None
+
+
+_READERS = {
+    "curve": _curve,
+    "confusion": _confusion,
+    "per_class": _per_class,
+    "scatter": _scatter,
+}
