@@ -123,7 +123,8 @@ class Classifier:
 
     def labels(self, images: Pixels) -> NDArray[np.int64]:
         """Predicted classes (N,) by the native runtime."""
-        return self.predict(images).argmax(axis=1)
+        predicted: NDArray[np.int64] = self.predict(images).argmax(axis=1)
+        return predicted
 
     def preprocess(self, images: Tensor) -> Tensor:
         """The model's own input for images (N, C, H, W) in 0..1; differentiable."""

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 NEEDS = frozenset({"file", "predictions", "gradients", "activations", "samples", "training_data"})
 
 
-class Skipped(Exception):  # noqa: N818 - an outcome, not an error
+class Skipped(Exception):
     """Raised by `Check.run` when the check does not apply; the message is the reason."""
 
 
-class Incomplete(Exception):  # noqa: N818 - an outcome, not an error
+class Incomplete(Exception):
     """Raised by `Check.run` when it should have run but could not finish; the message says why."""
 
 
@@ -80,7 +80,8 @@ class BehaviourContext:
     """What a behaviour check sees. Images are always float32 (N, C, H, W) in 0..1.
 
     `samples` are labelled clean samples (None when none were given), already limited and shuffled
-    with `seed`; `training` is the suspect training set. `options` carries check settings by name.
+    with `seed`; `training` is the suspect training set. `all_samples` holds every sample given, for
+    checks that only predict. `options` carries check settings by name.
     """
 
     classifier: Classifier
@@ -91,6 +92,7 @@ class BehaviourContext:
     device: str = "cpu"
     evidence: Evidence = field(default_factory=Evidence)
     options: Mapping[str, Json] = field(default_factory=dict)
+    all_samples: Images | None = None
 
 
 class Check(ABC):

@@ -93,7 +93,7 @@ def _halving(
 
 def _near_chance(trial: Trial, samples: Images) -> bool:
     chance = 1 / max(2, samples.count_classes)
-    return trial.accuracy < chance + 3 * (chance * (1 - chance) / trial.n) ** 0.5
+    return bool(trial.accuracy < chance + 3 * (chance * (1 - chance) / trial.n) ** 0.5)
 
 
 def _best_relabelled(

@@ -26,7 +26,8 @@ class Preprocessing:
     """How an image in 0..1, (N, C, H, W) RGB or grey, becomes the model's input.
 
     In this order: resize (or zero-pad when `pad`) to `size`, convert to `channels` (``grey``,
-    ``rgb``, ``bgr``), multiply by `scale`, subtract `mean`, divide by `std` per channel, lay out. and `std` are in units of the scaled image. `label` is a word for people.
+    ``rgb``, ``bgr``), multiply by `scale`, subtract `mean`, divide by `std` per channel, lay out.
+    `mean` and `std` are in units of the scaled image. `label` is a word for people.
     """
 
     layout: str

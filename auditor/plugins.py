@@ -1,0 +1,73 @@
+"""Checks, sanitizers, formats and triggers by name: ours and third parties' through one loader.
+
+A registration is one line: for ours in `BUILTIN`, for others an entry point in the group of the
+same name. A plug-in that cannot be loaded is a notice, never a crash; a name that is taken stays
+with its first owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+BUILTIN: dict[str, tuple[str, ...]] = {
+    "audit.checks": (
+        "auditor.checks.behaviour.accuracy:CleanAccuracy",
+        "auditor.checks.behaviour.probing:TriggerProbing",
+        "auditor.checks.behaviour.clustering:ActivationClustering",
+    ),
+    "audit.sanitizers": ("auditor.sanitize.fine_pruning:FinePruning",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A loaded registration; `origin` names the distribution it came from."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a group holds, in registration order, and what could not be loaded."""
+
+    plugins: tuple[Plugin, ...]
+    notices: tuple[str, ...]
+
+
+def load(group: str, *, third_party: bool = True) -> Loaded:
+    """Everything registered in `group`. Never raises for a third party's mistake."""
+    plugins = [Plugin(_resolve(spec), "model-auditor") for spec in BUILTIN.get(group, ())]
+    notices: list[str] = []
+    if third_party:
+        plugins.extend(_third_party(group, {_name(p.value) for p in plugins}, notices))
+    return Loaded(tuple(plugins), tuple(notices))
+
+
+def _resolve(spec: str) -> Any:
+    module, _, attribute = spec.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _third_party(group: str, taken: set[str], notices: list[str]) -> Iterator[Plugin]:
+    for entry in entry_points(group=group):
+        origin = entry.dist.name if entry.dist is not None else "unknown"
+        try:
+            value = entry.load()
+        except Exception as error:  # a stranger's import may raise anything
+            notices.append(f"plug-in {entry.name!r} of {origin} could not be loaded: {error!r}")
+            continue
+        name = _name(value)
+        if name in taken:
+            notices.append(f"plug-in {entry.name!r} of {origin} ignored: {name!r} is taken")
+            continue
+        taken.add(name)
+        yield Plugin(value, origin)
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "name", getattr(value, "family", value)))
