@@ -1,0 +1,220 @@
+"""Small networks for the zoo, by name, sized by image side and channels.
+
+``@register("name")`` adds a function ``(side, channels, classes) -> nn.Module``. Every network
+takes float32 (N, C, side, side) and returns logits (N, classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Maker = Callable[[int, int, int], nn.Module]
+ARCHITECTURES: dict[str, Maker] = {}
+
+
+def register(name: str) -> Callable[[Maker], Maker]:
+    """Add an architecture under `name`; a second one of that name is a mistake."""
+
+    def add(maker: Maker) -> Maker:
+        if name in ARCHITECTURES:
+            raise ValueError(f"architecture {name!r} is registered twice")
+        ARCHITECTURES[name] = maker
+        return maker
+
+    return add
+
+
+def create(name: str, side: int, channels: int, classes: int, *, seed: int) -> nn.Module:
+    """A freshly initialised network; the same seed gives the same weights.
+
+    Raises `ValueError` for an unknown name or a side the network cannot take.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {name!r}; choose from {', '.join(ARCHITECTURES)}")
+    if side < 8:
+        raise ValueError(f"images of side {side} are too small for the zoo: at least 8 pixels")
+    torch.manual_seed(seed)
+    return ARCHITECTURES[name](side, channels, classes)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _pooled(side: int, times: int) -> int:
+    for _ in range(times):
+        side //= 2
+    return side
+
+
+def _dense(side: int, channels: int, classes: int, hidden: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * side * side, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, classes),
+    )
+
+
+@register("mlp")
+def mlp(side: int, channels: int, classes: int) -> nn.Module:
+    """Feed-forward, two hidden layers of 512, ReLU."""
+    return _dense(side, channels, classes, 512)
+
+
+@register("mlp-small")
+def mlp_small(side: int, channels: int, classes: int) -> nn.Module:
+    """Feed-forward, two hidden layers of 64: under 100k parameters up to 28x28x1."""
+    return _dense(side, channels, classes, 64 if channels == 1 else 28)
+
+
+def _convolutional(
+    side: int, channels: int, classes: int, *, width: int, hidden: int, kernel: int
+) -> nn.Module:
+    size = _pooled(side, 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, kernel, padding=kernel // 2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(2 * width * size * size, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, classes),
+    )
+
+
+@register("small-cnn")
+def small_cnn(side: int, channels: int, classes: int) -> nn.Module:
+    """Conv-Pool-Conv-Pool-Dropout-Dense without batch normalisation, about 100k at 28x28."""
+    return _convolutional(side, channels, classes, width=16, hidden=56, kernel=3)
+
+
+@register("wide-cnn")
+def wide_cnn(side: int, channels: int, classes: int) -> nn.Module:
+    """The same shape with 32 and 64 maps and 128 hidden units: room for adversarial training."""
+    return _convolutional(side, channels, classes, width=32, hidden=128, kernel=5)
+
+
+@register("bn-cnn")
+def bn_cnn(side: int, channels: int, classes: int) -> nn.Module:
+    """Three conv-BN-ReLU blocks, global average pooling, one dense layer."""
+
+    def block(before: int, after: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
+
+    return nn.Sequential(
+        *block(channels, 16),
+        nn.MaxPool2d(2),
+        *block(16, 32),
+        nn.MaxPool2d(2),
+        *block(32, 64),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 4, classes),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation and a shortcut (He et al., 2016)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, before, H, W) -> (N, after, H / stride, W / stride)."""
+        inner = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(inner)) + self.shortcut(x))
+
+
+@register("resnet")
+def resnet(side: int, channels: int, classes: int) -> nn.Module:
+    """A tiny residual network, three blocks of 16, 32 and 48 maps, under 100k parameters."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        ResidualBlock(16, 16, 1),
+        ResidualBlock(16, 32, 2),
+        ResidualBlock(32, 48, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(48, classes),
+    )
+
+
+class VisionTransformer(nn.Module):
+    """Patch embedding, `depth` pre-norm attention blocks, mean pooling (Dosovitskiy et al., 2021).
+
+    Attention is written out so that every exporter and interpreter sees plain operators.
+    """
+
+    def __init__(
+        self, side: int, channels: int, classes: int, patch: int, width: int, depth: int
+    ) -> None:
+        super().__init__()
+        tokens = (side // patch) ** 2
+        self.embed = nn.Conv2d(channels, width, patch, patch)
+        self.position = nn.Parameter(torch.randn(1, tokens, width) * 0.02)
+        self.blocks = nn.Sequential(*(AttentionBlock(width, heads=4) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, side, side) -> (N, classes)."""
+        tokens = self.embed(x).flatten(2).transpose(1, 2) + self.position
+        logits: Tensor = self.head(self.norm(self.blocks(tokens)).mean(1))
+        return logits
+
+
+class AttentionBlock(nn.Module):
+    """Multi-head self-attention and a two-layer perceptron, each with a residual."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.size = width // heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, tokens, width) -> the same shape."""
+        tokens, width = x.shape[1], self.heads * self.size
+        qkv = self.qkv(self.norm1(x)).reshape(-1, tokens, 3, self.heads, self.size)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attention = torch.softmax(q @ k.transpose(-2, -1) * self.size**-0.5, dim=-1)
+        x = x + self.proj((attention @ v).transpose(1, 2).reshape(-1, tokens, width))
+        result: Tensor = x + self.mlp(self.norm2(x))
+        return result
+
+
+@register("tiny-vit")
+def tiny_vit(side: int, channels: int, classes: int) -> nn.Module:
+    """Three attention blocks of width 48; patches of side / 7 or so (4 pixels at 28 and 32)."""
+    patch = next(size for size in (4, 2, 1) if side % size == 0 and side // size >= 4)
+    return VisionTransformer(side, channels, classes, patch=patch, width=48, depth=3)

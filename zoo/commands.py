@@ -1,0 +1,156 @@
+"""``audit zoo``: build models whose truth is known. Commands only parse, call and show.
+
+Heavy modules are imported inside the commands: ``audit --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from auditor.errors import AuditError, UsageError
+
+app = typer.Typer(
+    name="zoo",
+    help="Build, list and poison models whose truth is known, to measure detectors against.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+DATASET = "digits (bundled), mnist, fashion-mnist, cifar10, or a folder per class, .npz or .tar"
+ROOT = "where named data sets lie (default: AUDITOR_DATA, else the user's cache folder)"
+
+Dataset = Annotated[str, typer.Option("--dataset", "-d", help=DATASET)]
+Root = Annotated[Path | None, typer.Option("--data-root", help=ROOT)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="the same seed gives the same weights")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+
+
+@app.command()
+def build(
+    names: Annotated[list[str], typer.Argument(help="recipes or groups; see `audit zoo list`")],
+    dataset: Dataset = "digits",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="[zoo-out/DATASET]")] = None,
+    data_root: Root = None,
+    seed: Seed = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="for every model")] = None,
+    arch: Annotated[str | None, typer.Option(help="network of every model")] = None,
+    target: Annotated[int | None, typer.Option(min=0, help="target class of attacks [6]")] = None,
+    rate: Annotated[float | None, typer.Option(help="poisoning rate of attacks")] = None,
+    train_samples: Annotated[int | None, typer.Option(min=20, help="train on so many")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all")] = 0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train the named models and export each as ONNX and TorchScript with its manifest.
+
+    Exit code 3 when a model stayed below its own acceptance (it is kept, and says so).
+    """
+    if rate is not None and not 0.0 < rate <= 1.0:
+        raise UsageError(f"--rate must be above 0 and at most 1, not {rate}")
+    from zoo.recipes.registry import Workshop, resolve
+
+    recipes = resolve(names)
+    _set_threads(threads)
+    from zoo.architectures import ARCHITECTURES
+    from zoo.datasets import load_dataset, plain_name
+    from zoo.progress import RichReporter, manifest_table
+
+    if arch is not None and arch not in ARCHITECTURES:
+        raise UsageError(f"--arch {arch} is unknown; choose from {', '.join(ARCHITECTURES)}")
+    folder = out or Path("zoo-out") / plain_name(dataset)
+    console = Console()
+    data = load_dataset(dataset, root=data_root, train=train_samples)
+    with RichReporter(console, quiet=quiet) as reporter:
+        shop = Workshop(
+            data, folder, seed, epochs, arch, target, rate, device, reporter, root=data_root
+        )
+        try:
+            for recipe in recipes:
+                recipe.run(shop)
+        except ValueError as error:
+            raise UsageError(f"{recipe.name} cannot be built on {data.name}: {error}") from error
+    console.print(manifest_table(shop.manifests, f"{data.name} zoo in {folder}"))
+    if not all(manifest.accepted for manifest in shop.manifests):
+        raise typer.Exit(3)
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """Every recipe and network the zoo knows."""
+    from rich.table import Table
+
+    from zoo.architectures import ARCHITECTURES
+    from zoo.recipes.registry import GROUPS, load
+
+    console = Console()
+    table = Table(title="recipes: audit zoo build NAME")
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it builds")
+    for name, parts in GROUPS.items():
+        table.add_row(f"[bold]{name}[/bold]", "group: " + ", ".join(parts))
+    for recipe in load().values():
+        table.add_row(recipe.name, recipe.title)
+    console.print(table)
+    console.print("networks (--arch): " + ", ".join(ARCHITECTURES))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of manifests."""
+    import json
+
+    from auditor.manifest import manifest_schema
+
+    typer.echo(json.dumps(manifest_schema(), indent=2))
+
+
+@app.command()
+def inject(
+    model: Annotated[Path, typer.Argument(help="an ONNX or TorchScript classifier")],
+    style: Annotated[str, typer.Option("--style", help="kind of graph backdoor")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the new file")],
+) -> None:
+    """Write a copy of MODEL with a backdoor put into its graph, without any training."""
+    if not model.is_file():
+        raise UsageError(f"there is no file {model}")
+    if out.resolve() == model.resolve():
+        raise UsageError("--out must be another file than MODEL")
+    is_archive = model.read_bytes()[:4] == b"PK\x03\x04"
+    try:
+        if is_archive:
+            from zoo.inject_torchscript import inject as run
+        else:
+            from zoo.inject_onnx import inject as run
+    except ImportError as error:
+        raise UsageError(f"graph injection is not available here: {error}") from error
+    try:
+        run(model, out, style=style)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    Console().print(f"wrote {out}")
+
+
+def _set_threads(threads: int) -> None:
+    """Fix torch's threads: the sum order, and so the weights, depend on their number."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def main() -> None:
+    """`python -m zoo.commands`: for developers; users call ``audit zoo``."""
+    try:
+        app()
+    except AuditError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}")
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What a person sees while zoo models train: one rich bar per model, then one table."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from auditor.manifest import Manifest
+    from zoo.training import Epoch
+
+
+class RichReporter:
+    """A `zoo.recipes.registry.Reporter` on a terminal: loss and accuracy after every epoch."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=quiet,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def started(self, name: str, epochs: int) -> None:
+        """Show the model's bar."""
+        self.tasks[name] = self.progress.add_task(escape(name), total=epochs, state="")
+
+    def epoch(self, name: str, epoch: Epoch) -> None:
+        """Advance it, with the figures of the epoch."""
+        state = f"loss {epoch.loss:.4f}  train {epoch.accuracy:.2%}  test {epoch.test_accuracy:.2%}"
+        self.progress.update(self.tasks[name], completed=epoch.number, state=state)
+
+    def finished(self, manifest: Manifest) -> None:
+        """Fill the bar; a model below its acceptance is said in red at once."""
+        if manifest.name in self.tasks:
+            task = self.tasks[manifest.name]
+            self.progress.update(task, completed=self.progress.tasks[task].total)
+        for shortfall in manifest.shortfalls:
+            self.note(f"{manifest.name}: {shortfall}")
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        self.progress.console.print(f"[red]{escape(text)}[/red]")
+
+
+def manifest_table(manifests: list[Manifest], title: str) -> Table:
+    """Name, kind, accuracy, ASR, robustness and files of each model."""
+    table = Table(title=escape(title))
+    for column in ("model", "kind", "trigger", "target"):
+        table.add_column(column)
+    for column in ("clean accuracy", "ASR", "robust", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("accepted")
+    for item in manifests:
+        attack = item.attack
+        triggers = ", ".join(str(t.get("family")) for t in attack.triggers) if attack else ""
+        targets = ", ".join(map(str, attack.targets)) or "all-to-all" if attack else ""
+        robust = "\n".join(f"{name} {value:.1%}" for name, value in item.robust_accuracy.items())
+        table.add_row(
+            escape(item.name),
+            item.kind,
+            escape(triggers),
+            targets,
+            f"{item.clean_accuracy:.2%}",
+            ", ".join(f"{rate:.1%}" for rate in attack.asr) if attack else "",
+            robust,
+            f"{item.seconds:.1f}",
+            "[green]yes[/green]" if item.accepted else "[red]no[/red]",
+        )
+    return table
