@@ -1,0 +1,310 @@
+"""The parent's side of the sandbox: start a worker, ask it for things, survive its death.
+
+Whatever the process sends is untrusted: frames are checked by `transport`, texts are for whoever
+renders them to escape, and the parent alone writes files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, cast
+
+import numpy as np
+
+from auditor.errors import SandboxError
+from auditor.sandbox import transport
+from auditor.sandbox.failure import WorkerDied, describe_exit, from_body
+from auditor.sandbox.limits import Limits
+from auditor.sandbox.protection import Protection
+from auditor.sandbox.transport import Closed, Message, TransportError
+from auditor.sandbox.watchdog import Watchdog
+
+# Only what changes how libraries compute or are found. Never credentials, proxies or tokens.
+_ENVIRONMENT = (
+    *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES"),
+)
+_STDERR_TAIL = 16 << 10
+
+
+class Worker:
+    """One pre-warmed process for one artifact; a context manager.
+
+    It starts at once and imports `prewarm` while the parent does other things; the first call
+    waits for it. `readable` lists files and folders the process may read besides Python, its
+    packages and the system's libraries; None leaves reading unlimited. `extra_ops` adds
+    operations (name -> "module:function") to `ops.OPS`.
+
+    `protections` (after `wait_ready` or the first call) says what was applied, by name.
+    One thread at a time may call.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        prewarm: Sequence[str] = (),
+        readable: Sequence[str | os.PathLike[str]] | None = None,
+        extra_ops: Mapping[str, str] | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.protections: dict[str, Protection] = {}
+        self.startup: dict[str, Any] = {}
+        self._op: str | None = None
+        self._dead: SandboxError | None = None
+        self._stderr = bytearray()
+        self._home = tempfile.TemporaryDirectory(prefix="audit-worker-")
+        config = {
+            "prewarm": list(prewarm),
+            "readable": None if readable is None else [os.path.realpath(p) for p in readable],
+            "extra_ops": dict(extra_ops or {}),
+            "parent": os.getpid(),
+            "cpu_seconds": self.limits.cpu_seconds,
+            "open_files": self.limits.open_files,
+            "message_bytes": self.limits.message_bytes,
+            "gpu": self.limits.gpu,
+        }
+        command = [sys.executable, "-P", "-m", "auditor.sandbox.worker", json.dumps(config)]
+        self._watchdog = Watchdog(
+            command, cwd=self._home.name, env=self._environment(), limits=self.limits
+        )
+        try:
+            self._process = self._watchdog.launch()
+        except OSError as error:
+            self._home.cleanup()
+            raise SandboxError(f"the model's process could not be started: {error}") from error
+        self._watchdog.arm(self.limits.startup, "its start-up limit")
+        self._to_child = cast(io.RawIOBase, self._process.stdin)
+        self._from_child = cast(io.RawIOBase, self._process.stdout)
+        self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
+        self._drain.start()
+        _widen(self._to_child, self._from_child)
+
+    def wait_ready(self) -> None:
+        """Wait until the process has imported its modules and locked itself in.
+
+        Raises WorkerDied when it cannot.
+        """
+        if self._dead is not None:
+            raise self._dead
+        if self.protections:
+            return
+        with self._killed_unless_finished():
+            message = self._receive()
+            if message.kind != "ready":
+                self._protocol_error("no word of being ready")
+            told = message.body.pop("protections", {})
+            self.protections = Protection.read_all(told) | self._watchdog.protections()
+            self.startup = message.body
+            programs = self.protections.get("no_programs")
+            self._watchdog.alone = programs is not None and programs.status == "applied"
+            self._watchdog.disarm()
+
+    def call(
+        self,
+        op: str,
+        params: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[Message]:
+        """Yield events as they arrive, then one ``result`` or ``error`` message.
+
+        The clock (`timeout` seconds, or the limits') runs from the call to its last message.
+        Leaving the iterator early kills the process, for it would still be at work. Raises
+        WorkerDied (reason timeout, memory, crash or protocol) and, for a request that may not
+        travel, TransportError.
+        """
+        self.wait_ready()
+        request = Message("call", {"op": op, "params": dict(params or {})}, dict(arrays or {}))
+        parts = transport.encode(request, self.limits.message_bytes)
+        self._op = op
+        self._watchdog.arm(self.limits.timeout if timeout is None else timeout, "--timeout")
+        with self._killed_unless_finished():
+            self._send(parts)
+            while True:
+                message = self._receive()
+                if message.kind == "event":
+                    yield message
+                    continue
+                if message.kind not in ("result", "error"):
+                    self._protocol_error(f"an unexpected '{message.kind}'")
+                self._watchdog.disarm()
+                break
+        yield message
+
+    def result(
+        self,
+        op: str,
+        params: Mapping[str, Any] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[Message], None] | None = None,
+    ) -> Message:
+        """Run `call` to its end and return the result message.
+
+        Raises what `call` raises, and for an error message the AuditError it names (an
+        OperationFailed for exceptions that are not ours).
+        """
+        last: Message | None = None
+        for message in self.call(op, params, arrays, timeout=timeout):
+            if message.kind == "event" and on_event is not None:
+                on_event(message)
+            last = message
+        assert last is not None  # call() ends with a result, an error or an exception
+        if last.kind == "error":
+            raise from_body(op, last.body)
+        return last
+
+    @property
+    def alive(self) -> bool:
+        """Whether another call can be made."""
+        return self._dead is None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def peak_memory(self) -> int:
+        """The largest resident size seen, in bytes."""
+        return self._watchdog.peak
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what the process printed (untrusted text, for ``--debug``)."""
+        return bytes(self._stderr).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """End the process and everything it started; may be called twice."""
+        if self._dead is None:
+            self._dead = WorkerDied("the worker was closed", reason="crash", op=None)
+        self._watchdog.kill()
+        self._drain.join(timeout=2)
+        for stream in (self._to_child, self._from_child, self._process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._home.cleanup()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        if self.limits.threads is not None:
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+                kept[name] = str(self.limits.threads)
+        root = str(Path(__file__).resolve().parents[2])
+        return kept | {
+            "PATH": os.defpath,
+            "HOME": self._home.name,
+            "TMPDIR": self._home.name,
+            "PYTHONPATH": root,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONUTF8": "1",
+            # joblib would try to create semaphores and warn about not being allowed to.
+            "JOBLIB_MULTIPROCESSING": "0",
+        }
+
+    def _send(self, parts: list[memoryview]) -> None:
+        try:
+            for part in parts:
+                rest = part
+                while len(rest):
+                    rest = rest[self._to_child.write(rest) or 0 :]
+        except OSError:
+            self._raise_death()
+
+    def _receive(self) -> Message:
+        try:
+            return transport.receive(self._from_child, self.limits.message_bytes)
+        except Closed:
+            self._raise_death()
+        except (TransportError, MemoryError) as error:
+            if self._watchdog.stopped_by is not None or self._ended_soon():
+                self._raise_death()
+            self._protocol_error(str(error))
+        except OSError:
+            self._raise_death()
+
+    def _ended_soon(self) -> bool:
+        """A frame cut in two is a death in the middle of a sentence, not a lie."""
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                return True
+            time.sleep(0.01)
+        return False
+
+    def _protocol_error(self, detail: str) -> NoReturn:
+        self._watchdog.kill()
+        self._die(
+            "protocol", f"the model's process sent something unreadable ({detail}); it was stopped"
+        )
+
+    def _raise_death(self) -> NoReturn:
+        if not self._ended_soon():
+            self._protocol_error("it closed its pipe and went on")
+        self._watchdog.finish()
+        if self._watchdog.stopped_by is not None:
+            self._die(*self._watchdog.stopped_by)
+        self._die(*describe_exit(self._process.returncode, self._op, self.limits.cpu_seconds))
+
+    def _die(self, reason: Any, sentence: str) -> NoReturn:
+        self._drain.join(timeout=1)
+        self._dead = WorkerDied(sentence, reason=reason, op=self._op, stderr=self.stderr_tail)
+        raise self._dead
+
+    @contextlib.contextmanager
+    def _killed_unless_finished(self) -> Iterator[None]:
+        """Kill the process when its call is left in any way but its end (also by Ctrl-C)."""
+        try:
+            yield
+        except BaseException:
+            self._watchdog.kill()
+            if self._dead is None:
+                self._dead = WorkerDied(
+                    f"the worker was stopped while running '{self._op}'",
+                    reason="crash",
+                    op=self._op,
+                )
+            raise
+
+    def _drain_stderr(self) -> None:
+        stream = cast(io.RawIOBase, self._process.stderr)
+        with contextlib.suppress(OSError, ValueError):
+            while chunk := stream.read(4096):
+                self._stderr += chunk
+                del self._stderr[:-_STDERR_TAIL]
+
+
+def _widen(*streams: io.RawIOBase) -> None:
+    """Pipes of 1 MiB instead of 64 KiB: arrays travel in fewer turns. Linux only, best effort."""
+    if sys.platform == "linux":
+        import fcntl
+
+        for stream in streams:
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)

@@ -1,0 +1,149 @@
+"""A thread in the parent that starts the process, watches its memory and its clock, and kills it.
+
+An address-space limit would break torch, so memory is the resident size, looked at every 20 ms.
+The same thread starts the process: Linux sends the parent-death signal when the *thread* that
+forked ends, and this one lives as long as the process does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import psutil
+
+from auditor.sandbox.failure import Reason
+from auditor.sandbox.limits import Limits, readable_bytes
+from auditor.sandbox.protection import Protection
+
+INTERVAL = 0.02
+_CHILDREN_EVERY = 10
+
+
+class Watchdog:
+    """`launch` starts the process; `arm` and `disarm` its clock; `kill` ends it and waits.
+
+    `stopped_by` is (reason, sentence) once the watchdog itself has killed the process; `peak` the
+    largest resident size seen, in bytes.
+    """
+
+    def __init__(self, command: list[str], *, cwd: str, env: dict[str, str], limits: Limits):
+        self._thread = threading.Thread(target=self._run, name="audit-watchdog", daemon=True)
+        self._command, self._cwd, self._env, self._limits = command, cwd, env, limits
+        self._launched = threading.Event()
+        self._wake = threading.Event()
+        self._error: OSError | None = None
+        self._deadline: tuple[float, float, str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self.stopped_by: tuple[Reason, str] | None = None
+        self.peak = 0
+        # Set once the process is known to be unable to start others: spares looking for them.
+        self.alone = False
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the thread and the process. Raises OSError when it cannot be started."""
+        self._thread.start()
+        self._launched.wait()
+        if self._process is None:
+            raise self._error or OSError("no process")
+        return self._process
+
+    def arm(self, seconds: float, limit: str) -> None:
+        """Allow `seconds` from now; `limit` names the setting in the sentence."""
+        self._deadline = (time.monotonic() + seconds, seconds, limit)
+
+    def disarm(self) -> None:
+        """Stop the clock: the process may idle."""
+        self._deadline = None
+
+    def kill(self) -> None:
+        """Kill the process group and wait until the process is reaped."""
+        if self._process is not None:
+            self._kill_all(self._process)
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until the thread has seen the end of the process."""
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def protections(self) -> dict[str, Protection]:
+        """What this thread itself enforces."""
+        memory = readable_bytes(self._limits.memory)
+        return {
+            "memory": Protection("applied", f"killed above {memory} of resident memory"),
+            "time": Protection("applied", f"killed after {self._limits.timeout:g} s in one call"),
+        }
+
+    def _run(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=self._cwd,
+                env=self._env,
+                # Ctrl-C is for the parent, which then kills the group.
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._error = error
+        finally:
+            self._launched.set()
+        if self._process is not None:
+            self._watch(self._process)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        turn = 0
+        while process.poll() is None:
+            look = not self.alone and turn % _CHILDREN_EVERY == 0
+            used = self._resident(process.pid, with_children=look)
+            self.peak = max(self.peak, used)
+            deadline = self._deadline
+            if used > self._limits.memory:
+                allowed = readable_bytes(self._limits.memory)
+                sentence = f"the model's process needed more than {allowed} (limit --memory)"
+                self._kill_for(process, "memory", sentence)
+            elif deadline is not None and time.monotonic() > deadline[0]:
+                _, seconds, limit = deadline
+                sentence = f"the model's process was stopped after {seconds:g} s (limit {limit})"
+                self._kill_for(process, "timeout", sentence)
+            turn += 1
+            self._wake.wait(INTERVAL)
+            if self._wake.is_set() and process.poll() is None:
+                time.sleep(0.002)
+        if not self.alone:  # what it may have started lives on in its process group
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _kill_for(self, process: subprocess.Popen[bytes], reason: Reason, sentence: str) -> None:
+        if process.poll() is None:
+            self.stopped_by = self.stopped_by or (reason, sentence)
+            self._kill_all(process)
+
+    @staticmethod
+    def _kill_all(process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                process.kill()
+
+    def _resident(self, pid: int, *, with_children: bool) -> int:
+        """Resident bytes of the process, now and then with its children's."""
+        try:
+            process = psutil.Process(pid)
+            used = int(process.memory_info().rss)
+            if with_children:
+                for child in process.children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        used += int(child.memory_info().rss)
+        except psutil.Error:
+            return 0
+        return used

@@ -1,0 +1,1 @@
+"""Tests of the child process: what crosses the pipe, what a death means, what is refused."""
