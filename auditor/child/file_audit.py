@@ -1,4 +1,4 @@
-"""Child operation ``file_audit``: describe the artifact and run the file checks. Executes nothing."""
+"""Child operation ``file_audit``: describe the artifact, run the file checks, execute nothing."""
 
 from __future__ import annotations
 

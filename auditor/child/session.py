@@ -161,7 +161,7 @@ def _scores(
 
 
 def _assume(runtime: Runtime, overrides: Overrides, notices: list[str]) -> Preprocessing:
-    """A preprocessing when there are no samples: the input's own shape, values as stated or 0..1."""
+    """A preprocessing without samples: the input's own shape, values as stated or 0..1."""
     shape = runtime.input.shape
     for image in ((3, 32, 32), (1, 28, 28)):
         for geometry in candidates.geometries(shape, image, overrides):
