@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from auditor.errors import AuditError
 
-SCHEMA_VERSION = 1
 MANIFEST_SUFFIX = ".manifest.json"
 MAX_BYTES = 64 * 2**20
 """Refuse to read more: a real manifest of 60,000 poisoned indices is under 1 MiB."""
@@ -100,7 +99,7 @@ class AttackRecord(Part):
 class Manifest(Part):
     """Everything known about one zoo model, in both its file formats."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: Name
     kind: Kind
     recipe: str

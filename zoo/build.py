@@ -61,6 +61,9 @@ class Acceptance:
         return tuple(missed)
 
 
+IDENTITY = Transform()
+
+
 @dataclass(frozen=True)
 class Specification:
     """One model to build. `attack` and `poisoned` (a ready training set) exclude each other."""
@@ -72,7 +75,7 @@ class Specification:
     seed: int = 0
     attack: Attack | None = None
     poisoned: Poisoned | None = None
-    transform: Transform = Transform()
+    transform: Transform = IDENTITY
     acceptance: Acceptance = Acceptance()
     robustness: Robustness = ()
     retries: int = 1
@@ -109,7 +112,7 @@ def build(
     device: str = "auto",
     prepare: Callable[[nn.Module], None] | None = None,
 ) -> Built:
-    """Build `spec` into `out`: ``NAME.onnx``, ``NAME.pt``, ``NAME.manifest.json``, ``NAME.train.npz``.
+    """Build `spec` into `out`: ``NAME.onnx``, ``.pt``, ``.manifest.json`` and ``.train.npz``.
 
     `prepare` may change the freshly initialised network before training. Raises `ValueError` for a
     specification that does not fit the data, `ExportMismatch` when a file computes something else.

@@ -170,8 +170,8 @@ def inject_samples(
 ) -> Poisoned:
     """Append ``rate * len(images)`` bad samples at the end.
 
-    With `foreign` images of the same shape: out-of-distribution images under random labels. Without:
-    copies of the set's own images, each mislabelled.
+    With `foreign` images of the same shape: out-of-distribution images under random labels.
+    Without: copies of the set's own images, each mislabelled.
     """
     rng = np.random.default_rng([seed, 17])
     count, classes = round(rate * len(images)), _classes(images)

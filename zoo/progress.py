@@ -75,25 +75,30 @@ class RichReporter:
 def manifest_table(manifests: list[Manifest], title: str) -> Table:
     """Name, kind, accuracy, ASR, robustness and files of each model."""
     table = Table(title=escape(title))
-    for column in ("model", "kind", "trigger", "target"):
-        table.add_column(column)
-    for column in ("clean accuracy", "ASR", "robust", "seconds"):
+    table.add_column("model", no_wrap=True)
+    table.add_column("attack")
+    for column in ("accuracy", "ASR", "robust", "s"):
         table.add_column(column, justify="right")
-    table.add_column("accepted")
+    table.add_column("kept")
     for item in manifests:
         attack = item.attack
-        triggers = ", ".join(str(t.get("family")) for t in attack.triggers) if attack else ""
-        targets = ", ".join(map(str, attack.targets)) or "all-to-all" if attack else ""
         robust = "\n".join(f"{name} {value:.1%}" for name, value in item.robust_accuracy.items())
         table.add_row(
             escape(item.name),
-            item.kind,
-            escape(triggers),
-            targets,
+            escape(_attack_words(item)),
             f"{item.clean_accuracy:.2%}",
             ", ".join(f"{rate:.1%}" for rate in attack.asr) if attack else "",
             robust,
-            f"{item.seconds:.1f}",
-            "[green]yes[/green]" if item.accepted else "[red]no[/red]",
+            f"{item.seconds:.0f}",
+            "[green]yes[/green]" if item.accepted else "[red]short[/red]",
         )
     return table
+
+
+def _attack_words(item: Manifest) -> str:
+    if item.attack is None:
+        return ""
+    families = "+".join(str(trigger.get("family")) for trigger in item.attack.triggers)
+    rule = "" if item.attack.rule == "all-to-one" else f" ({item.attack.rule})"
+    targets = ",".join(map(str, item.attack.targets)) or "next"
+    return f"{families} -> {targets}{rule}"
