@@ -1,0 +1,1 @@
+"""What an organisation accepts: thresholds, severities, suppressions, baseline, exit gate."""
