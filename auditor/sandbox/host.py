@@ -226,6 +226,8 @@ class Worker:
             "PYTHONUTF8": "1",
             # joblib would try to create semaphores and warn about not being allowed to.
             "JOBLIB_MULTIPROCESSING": "0",
+            # onnxruntime reports use to its maker, on Linux and macOS too since its pull request 27379.
+            "ORT_DISABLE_TELEMETRY": "1",
         }
 
     def _send(self, parts: list[memoryview]) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from auditor.sandbox.protection import Protection, Protections
 _LINUX = sys.platform == "linux"
 _NOT_LINUX = f"needs Linux; this is {sys.platform}"
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPABILITY_VERSION_3, _CAP_DAC_READ_SEARCH = 0x20080522, 2
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 # What Python and the numeric libraries read besides their own folders.
 _SYSTEM_READS = ["/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys", "/dev/null"]
@@ -48,6 +50,7 @@ def early(
         told["dies_with_parent"] = _try(lambda: _die_with(parent))
     told["not_inspectable"] = _try(_not_inspectable)
     told["no_new_privileges"] = _try(_no_new_privileges)
+    told["no_privileges"] = _try(_drop_capabilities)
     told.update(_files(readable, gpu))
     return told
 
@@ -142,6 +145,22 @@ def _not_inspectable() -> str:
 def _no_new_privileges() -> str:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     return "no set-user-id"
+
+
+def _drop_capabilities() -> str:
+    """Give up root's powers but that of reading any file (the artifact may be another user's)."""
+    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    held = ctypes.create_string_buffer(24)
+    if libc.capget(header, held):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    # Two sets of 32: effective, permitted, inheritable.
+    permitted = struct.unpack("<6I", held.raw)[1] & (1 << _CAP_DAC_READ_SEARCH)
+    if libc.capset(header, struct.pack("<6I", permitted, permitted, 0, 0, 0, 0)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return "none but reading files" if permitted else "none"
 
 
 def _own_network() -> str:

@@ -26,18 +26,8 @@ MAX_DIMENSIONS = 32
 MAX_NAME = 1024
 DTYPES = frozenset(
     [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "float32",
-        "float64",
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64"),
     ]
 )
 KINDS = ("call", "ready", "event", "result", "error")

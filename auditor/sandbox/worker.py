@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from auditor.sandbox import protect
+from auditor.sandbox import adapt, protect
 
 if TYPE_CHECKING:  # numpy starts threads on import: only after the early protections
     import numpy as np
@@ -35,6 +35,7 @@ def main() -> None:
     started = time.monotonic()
     requests, answers = _claim_pipes()
     config = json.loads(sys.argv[1])
+    adapt.to_a_locked_process()
     told = protect.early(
         parent=config["parent"],
         cpu_seconds=config["cpu_seconds"],

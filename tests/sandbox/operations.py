@@ -112,7 +112,7 @@ def _protocol_descriptor():
     """The pipe back to the parent, as a hostile model would find it."""
     for number in range(3, 20):
         try:
-            if os.readlink(f"/proc/self/fd/{number}").startswith("pipe:"):
+            if str(Path(f"/proc/self/fd/{number}").readlink()).startswith("pipe:"):
                 os.write(number, b"")
                 return number
         except OSError:
@@ -164,6 +164,11 @@ def _save_with_torch(path):
     torch.save({"a": torch.ones(2)}, path)
 
 
+def _append(path):
+    with path.open("a") as file:
+        file.write("x")
+
+
 def _thread_write(path):
     """A thread does what the main thread may not."""
     caught = []
@@ -202,7 +207,7 @@ def _prctl(option, value):
 ATTEMPTS = {
     "create": lambda p: Path(p, "new").write_text("x"),
     "overwrite": lambda p: Path(p, "there").write_text("x"),
-    "append": lambda p: Path(p, "there").open("a").write("x"),
+    "append": lambda p: _append(Path(p, "there")),
     "truncate": lambda p: os.truncate(Path(p, "there"), 0),
     "unlink": lambda p: Path(p, "there").unlink(),
     "rename": lambda p: Path(p, "there").rename(Path(p, "elsewhere")),
@@ -226,7 +231,7 @@ ATTEMPTS = {
     "fork": lambda p: _fork(),
     "kill_parent": lambda p: os.kill(os.getppid(), 0),
     "ptrace": lambda p: _syscall(101 if os.uname().machine == "x86_64" else 117, 16, os.getppid()),
-    "parent_memory": lambda p: Path(f"/proc/{os.getppid()}/mem").open("rb").read(1),
+    "parent_memory": lambda p: os.close(os.open(f"/proc/{os.getppid()}/mem", os.O_RDONLY)),
     "parent_environment": lambda p: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
     "io_uring": lambda p: _syscall(425, 1, 0),
     "unshare": lambda p: _syscall(272 if os.uname().machine == "x86_64" else 97, 0x10000000),
