@@ -1,0 +1,300 @@
+"""Where values come from: constants, the raw input without learned weights, or learned layers.
+
+One forward pass gives every value a `Trait`. A *meeting* is a node where a bent (non-linear) value
+of the raw input joins a value of the learned layers: ordinary classifiers have none, because every
+path from their input runs through the learned layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from auditor.checks.file.onnx_graph import Graph, Node, Program, captured
+from auditor.checks.file.onnx_weights import (
+    LINEAR,
+    RECURRENT,
+    constant_is_learned,
+    output_units,
+    words,
+)
+
+CONST, RAW, LEARNED = 0, 1, 2
+
+MOVES = words(
+    "Identity Cast CastLike Add Sub Mul Div Neg Sum Mean Reshape Flatten Squeeze Unsqueeze "
+    "Transpose Slice Gather GatherND GatherElements Concat Split ReduceMean ReduceSum AveragePool "
+    "GlobalAveragePool Pad BatchNormalization Dropout Resize Upsample Expand Tile DepthToSpace "
+    "SpaceToDepth Conv Gemm MatMul ConvTranspose Einsum DequantizeLinear Trilu CumSum "
+    "SequenceConstruct SequenceAt SplitToSequence ConcatFromSequence ReverseSequence"
+)
+"""Operators that stay linear in one input while the others are constant."""
+
+HARD = words(
+    "Greater Less GreaterOrEqual LessOrEqual Equal Not And Or Xor Sign Floor Ceil Round ArgMax "
+    "ArgMin Hardmax Mod IsNaN IsInf OneHot NonZero Unique BitShift BitwiseAnd BitwiseOr BitwiseXor "
+    "BitwiseNot Binarizer ai.onnx.ml::Binarizer StringNormalizer QuantizeLinear TopK"
+)
+"""Operators whose results jump."""
+
+MIXES = (
+    words(
+        "Slice Gather GatherND GatherElements Split ReduceMean ReduceSum ReduceMin ReduceMax "
+        "ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare "
+        "GlobalAveragePool GlobalMaxPool "
+        "GlobalLpPool AveragePool MaxPool LpPool ArgMax ArgMin TopK CumSum Einsum Hardmax Softmax "
+        "LogSoftmax NonZero Compress Unique Det Loop Scan If SplitToSequence Flatten GridSample "
+        "AffineGrid LpNormalization MeanVarianceNormalization SpaceToDepth"
+    )
+    | LINEAR
+)
+"""Operators after which a value no longer belongs to one position of the input."""
+
+SHAPE_OF = frozenset({"Shape", "Size", "ConstantOfShape", "EyeLike", "RandomNormalLike"})
+SHAPE_ARGUMENT = frozenset({"Reshape", "Expand", "Resize", "Upsample", "Tile", "Pad", "Split"})
+"""Operators whose later inputs are sizes, not values."""
+
+MODELS_ML = words(
+    "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor LinearClassifier LinearRegressor "
+    "SVMClassifier SVMRegressor"
+)
+LEARNED_OPS = RECURRENT | frozenset(f"ai.onnx.ml::{name}" for name in MODELS_ML)
+
+
+class Trait(NamedTuple):
+    """What is known about a value.
+
+    `depth`: most learned layers on a path to it. `bent`: not linear in the input; `hard`: passed a
+    jump; `mixed`: no longer tied to one position; `template`: passed one dense hand-sized unit;
+    `sources`: the graph inputs it depends on.
+    """
+
+    kind: int = CONST
+    depth: int = 0
+    bent: bool = False
+    hard: bool = False
+    mixed: bool = False
+    template: bool = False
+    sources: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """`raw` values (bent, weight-free) and `learned` values that come together in `node`."""
+
+    node: Node
+    raw: tuple[str, ...]
+    learned: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Flow:
+    """The result of the pass: a trait per value, the meetings, and what learned layers remain."""
+
+    traits: dict[str, Trait]
+    meetings: list[Meeting]
+    layers: set[int]
+    swaps: list[Meeting]
+
+    def trait(self, name: str) -> Trait:
+        """Trait of `name`; a constant when nothing is known."""
+        return self.traits.get(name, Trait())
+
+
+def trace(program: Program) -> Flow:
+    """Run the pass over `program`."""
+    flow = Flow({}, [], set(), [])
+    for name, (dtype, shape) in program.inputs.items():
+        # A flag or a number is an option of the caller, no part of the picture.
+        option = dtype == "BOOL" or (shape is not None and len(shape) < 1)
+        flow.traits[name] = Trait() if option else Trait(RAW, sources=frozenset({name}))
+    _graph(program, program.main, flow)
+    return flow
+
+
+def _graph(program: Program, graph: Graph, flow: Flow) -> None:
+    for node in graph.nodes:
+        traits = _node(program, node, flow)
+        for name, trait in zip(node.outputs, traits, strict=True):
+            flow.traits[name] = trait
+
+
+def join(traits: list[Trait]) -> Trait:
+    """The least that holds for a value that may be any of `traits`."""
+    if not traits:
+        return Trait()
+    return Trait(
+        max(trait.kind for trait in traits),
+        max(trait.depth for trait in traits),
+        any(trait.bent for trait in traits),
+        any(trait.hard for trait in traits),
+        any(trait.mixed for trait in traits),
+        any(trait.template for trait in traits),
+        frozenset().union(*(trait.sources for trait in traits)),
+    )
+
+
+def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
+    if node.op == "If":
+        return _branch(program, node, flow)
+    if node.bodies:
+        return _loop(program, node, flow)
+    count = len(node.outputs)
+    if node.op in SHAPE_OF:
+        return [Trait()] * count
+    names = node.data if node.op not in SHAPE_ARGUMENT else node.data[:1]
+    inputs = [flow.trait(name) for name in names]
+    base = join(inputs)
+    if base.kind == CONST:
+        return [base] * count
+    if node.op in LEARNED_OPS:
+        flow.layers.add(id(node))
+        return [_learned(base)] * count
+    learned = [name for name in names if flow.trait(name).kind == LEARNED]
+    raw = [name for name in names if flow.trait(name).kind == RAW and flow.trait(name).bent]
+    if learned and raw:
+        flow.meetings.append(Meeting(node, tuple(raw), tuple(learned)))
+    _note_swap(program, node, flow, raw, bool(learned))
+    weights = _weights(program, node, flow)
+    if weights:
+        if base.kind == RAW and output_units(program, node, weights[0]) == 1:
+            return [_bend(node, base, inputs)._replace(template=True)] * count
+        flow.layers.add(id(node))
+        return [_learned(base)] * count
+    if base.kind == LEARNED:
+        return [base] * count
+    return [_bend(node, base, inputs)] * count
+
+
+def _learned(base: Trait) -> Trait:
+    return Trait(LEARNED, base.depth + 1, sources=base.sources)
+
+
+def _weights(program: Program, node: Node, flow: Flow) -> list[str]:
+    """Constant operands that make `node` a learned layer."""
+    if node.op in LINEAR:
+        names = list(node.data)
+    elif node.op == "Gather":
+        names = list(node.data[:1])  # an embedding
+    elif "::" in node.op:
+        names = list(node.data)
+    else:
+        return []
+    return [
+        name
+        for name in names
+        if flow.trait(name).kind == CONST and constant_is_learned(program, name)
+    ]
+
+
+def _bend(node: Node, base: Trait, inputs: list[Trait]) -> Trait:
+    """Trait of a weight-free `node` whose operands join to `base`."""
+    raw = sum(trait.kind == RAW for trait in inputs)
+    hard = node.op in HARD or (node.op == "Cast" and _integer_cast(node))
+    product = raw > 1 and node.op in ("Mul", "Div", "MatMul", "Gemm", "Einsum", "Conv")
+    divisor = node.op == "Div" and len(inputs) > 1 and inputs[1].kind == RAW
+    index = node.op.startswith("Gather") and len(inputs) > 1 and inputs[1].kind == RAW
+    bent = hard or product or divisor or index or node.op not in MOVES
+    mixed = node.op in MIXES
+    return base._replace(bent=base.bent or bent, hard=base.hard or hard, mixed=base.mixed or mixed)
+
+
+def _integer_cast(node: Node) -> bool:
+    return int(node.attrs.get("to", 1)) in (2, 3, 4, 5, 6, 7, 9, 12, 13)
+
+
+def _note_swap(program: Program, node: Node, flow: Flow, raw: list[str], learned: bool) -> None:
+    """Remember where a gate of the input picks or scales a large constant."""
+    if learned or node.op not in ("Where", "Mul", "Gather", "MatMul", "Gemm"):
+        return
+    gates = [
+        name
+        for name in raw
+        if flow.trait(name).mixed and flow.trait(name).hard and not flow.trait(name).template
+    ]
+    constants = [
+        name
+        for name in node.data
+        if flow.trait(name).kind == CONST and constant_is_learned(program, name)
+    ]
+    if gates and constants:
+        flow.swaps.append(Meeting(node, tuple(gates), tuple(constants)))
+
+
+def _branch(program: Program, node: Node, flow: Flow) -> list[Trait]:
+    for body in node.bodies.values():
+        _graph(program, body, flow)
+    condition = flow.trait(node.inputs[0])
+    results = []
+    met: set[str] = set()
+    for index in range(len(node.outputs)):
+        names = [body.outputs[index] for body in node.bodies.values() if index < len(body.outputs)]
+        trait = join([flow.trait(name) for name in names])
+        if condition.kind == RAW:
+            met.update(name for name in names if flow.trait(name).kind == LEARNED)
+            trait = join([trait, condition])._replace(bent=True, hard=True)
+            if trait.kind == RAW:
+                trait = trait._replace(mixed=True)
+        elif condition.kind == LEARNED:
+            trait = join([trait, condition])
+        results.append(trait)
+    if met:
+        flow.meetings.append(Meeting(node, (node.inputs[0],), tuple(sorted(met))))
+    return results
+
+
+def _loop(program: Program, node: Node, flow: Flow) -> list[Trait]:
+    """Loop, Scan and SequenceMap: bind the body's inputs, run the pass twice, join."""
+    body = next(iter(node.bodies.values()))
+    outer = [flow.trait(name) for name in node.inputs]
+    offset = 2 if node.op == "Loop" else 0
+    control = join([flow.trait(name) for name in node.inputs[:offset] if name])
+    state = [Trait(), flow.trait(node.inputs[1]) if offset and node.inputs[1] else Trait()]
+    bound = (state + outer[2:]) if offset else outer
+    for _ in range(2):
+        for position, name in enumerate(body.inputs):
+            given = bound[position] if position < len(bound) else Trait()
+            flow.traits[name] = join([given, flow.traits.get(name, Trait())])
+        meetings = len(flow.meetings)
+        _graph(program, body, flow)
+        first = 1 if offset else 0
+        carried = [flow.trait(name) for name in body.outputs[first:]]
+        bound = [
+            *bound[:offset],
+            *[join([old, new]) for old, new in zip(bound[offset:], carried, strict=False)],
+        ]
+        if _ == 0:
+            del flow.meetings[meetings:]
+    results = [flow.trait(name) for name in body.outputs[1 if offset else 0 :]]
+    results = (results + [join(results)] * len(node.outputs))[: len(node.outputs)]
+    if control.kind == RAW:
+        learned = [
+            name
+            for name in (*node.inputs[2:], *captured(node))
+            if name and flow.trait(name).kind == LEARNED
+        ]
+        if learned:
+            raw = [name for name in node.inputs[:2] if name and flow.trait(name).kind == RAW]
+            flow.meetings.append(Meeting(node, tuple(raw), tuple(learned)))
+        results = [join([trait, control])._replace(bent=True, hard=True) for trait in results]
+    return [trait._replace(mixed=True) if trait.kind == RAW else trait for trait in results]
+
+
+def layers_after(program: Program, flow: Flow) -> dict[str, int]:
+    """Fewest learned layers from each value to an output of the model."""
+    far = 1 << 20
+    distance = {name: 0 for name in program.main.outputs if name}
+
+    def visit(graph: Graph) -> None:
+        for node in reversed(graph.nodes):
+            best = min((distance.get(name, far) for name in node.outputs), default=far)
+            for body in node.bodies.values():
+                for name in body.outputs:
+                    distance[name] = min(distance.get(name, far), best)
+                visit(body)
+            cost = best + (id(node) in flow.layers)
+            for name in node.data:
+                distance[name] = min(distance.get(name, far), cost)
+
+    visit(program.main)
+    return distance

@@ -1,0 +1,102 @@
+"""Which constants look learned and which look made by hand: what separates layers from gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.checks.file.onnx_graph import Node, Program
+
+
+def words(text: str) -> frozenset[str]:
+    """The set of the words in `text`: how tables of operators are written here."""
+    return frozenset(text.split())
+
+
+SMALL = 32
+"""Elements up to which a constant tells nothing: anybody can type it."""
+
+FEW_LEVELS = 4
+SPARSE = 0.12
+SAMPLE = 1 << 16
+
+LINEAR = words(
+    "Conv ConvTranspose ConvInteger DeformConv Gemm MatMul MatMulInteger QLinearConv QLinearMatMul "
+    "Einsum com.microsoft::FusedConv com.microsoft::FusedMatMul com.microsoft::FusedGemm "
+    "com.microsoft::MatMulNBits com.microsoft::QGemm com.microsoft::MatMulIntegerToFloat "
+    "com.microsoft::DynamicQuantizeMatMul com.microsoft::NhwcFusedConv"
+)
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+SAME_NUMBERS = words(
+    "Identity Cast Transpose Reshape Squeeze Unsqueeze Flatten DequantizeLinear QuantizeLinear "
+    "Dropout Slice Expand CastLike"
+)
+
+
+def looks_learned(array: NDArray[Any]) -> bool:
+    """True for many different, mostly non-zero numbers, as training leaves them.
+
+    Selectors, masks, fixed kernels and one-hot rows are sparse, tiny or take few values.
+    """
+    if array.size <= SMALL or array.dtype.kind not in "fiu":
+        return False
+    flat = array.reshape(-1)
+    if flat.size > SAMPLE:
+        flat = flat[:: flat.size // SAMPLE]
+    with np.errstate(all="ignore"):
+        flat = flat.astype(np.float64)
+        flat = flat[np.isfinite(flat)]
+        top = float(np.abs(flat).max()) if flat.size else 0.0
+        if top == 0.0:
+            return False
+        levels = np.unique(np.round(flat / top, 4)).size
+        dense = float(np.mean(np.abs(flat) > 0.01 * top))
+    return levels > FEW_LEVELS and dense >= SPARSE
+
+
+def stored_source(program: Program, name: str) -> str | None:
+    """The stored tensor whose numbers constant `name` carries (through casts, reshapes, ...)."""
+    for _ in range(32):
+        if name in program.tensors:
+            return name
+        node = program.producer.get(name)
+        if node is None or node.op not in SAME_NUMBERS or not node.inputs:
+            return None
+        name = node.inputs[0]
+    return None
+
+
+def constant_is_learned(program: Program, name: str) -> bool:
+    """`looks_learned` for the constant value `name`; huge or unreadable ones count as learned."""
+    source = stored_source(program, name)
+    if source is None:
+        return False
+    tensor = program.tensors[source]
+    if tensor.size <= SMALL:
+        return False
+    if tensor.nbytes > 1 << 26:
+        return True
+    array = program.array(source)
+    return array is None or looks_learned(array)
+
+
+def output_units(program: Program, node: Node, weight: str) -> int:
+    """Outputs per sample (or per position) of a linear `node`; 0 when unknown."""
+    source = stored_source(program, weight)
+    if source is None:
+        return 0
+    shape = tuple(int(dim) for dim in program.tensors[source].shape.numpy())
+    if node.op in ("Conv", "ConvInteger", "QLinearConv", "com.microsoft::FusedConv"):
+        return shape[0] if shape else 0
+    if node.op == "ConvTranspose":
+        return shape[1] if len(shape) > 1 else 0
+    if node.op in ("Gemm", "com.microsoft::FusedGemm"):
+        return shape[0] if node.attrs.get("transB") else shape[-1]
+    if node.op == "Einsum":
+        return 1 if len(shape) < 2 else shape[-1]
+    left = bool(node.inputs) and node.inputs[0] == weight
+    if len(shape) < 2:
+        return 1
+    return shape[-2] if left else shape[-1]
