@@ -18,6 +18,10 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.accuracy:CleanAccuracy",
         "auditor.checks.behaviour.probing:TriggerProbing",
         "auditor.checks.behaviour.clustering:ActivationClustering",
+        "auditor.checks.behaviour.robustness_fgsm:FgsmRobustness",
+        "auditor.checks.behaviour.robustness_pgd:PgdRobustness",
+        "auditor.checks.behaviour.robustness_square:SquareRobustness",
+        "auditor.checks.behaviour.robustness_worst_case:WorstCaseRobustness",
     ),
     "audit.sanitizers": ("auditor.sanitize.fine_pruning:FinePruning",),
 }
