@@ -128,9 +128,9 @@ def operator(schema: str) -> Operator | None:
 def replace_devices(module: ScriptModule, device: str = "cpu") -> int:
     """Point every device written into the code (a trace made on a GPU) at `device`; how many."""
     changed = 0
-    graphs = [module.graph, *(m.graph for m in module.modules() if hasattr(m, "graph"))]
-    for graph in graphs:
-        for node in graph.findAllNodes("prim::Constant"):
+    methods = (m._c._get_method(n) for m in module.modules() for n in m._c._method_names())
+    for method in methods:
+        for node in method.graph.findAllNodes("prim::Constant"):
             if str(node.output().type()) != "Device" or not node.hasAttribute("value"):
                 continue
             if node.s("value").split(":")[0] != device:

@@ -65,9 +65,7 @@ class Feeder:
     def __init__(self, rows: int = 0) -> None:
         self.rows = rows
 
-    def run(
-        self, batch: Tensor, call: Callable[[Tensor], Sequence[Tensor]]
-    ) -> tuple[Tensor, ...]:
+    def run(self, batch: Tensor, call: Callable[[Tensor], Sequence[Tensor]]) -> tuple[Tensor, ...]:
         """`call` on `batch` (N, ...) in the form it takes; its tensors joined along axis 0."""
         if self.rows == 0:
             return tuple(call(batch.contiguous()))
@@ -94,9 +92,13 @@ def _rows(value: Tensor, rows: int, wanted: int) -> Tensor:
     return value[:wanted]
 
 
-def fit_rows(shape: tuple[int, ...], call: Callable[[Tensor], Sequence[Tensor]]) -> int | None:
+def fit_rows(
+    shape: tuple[int, ...],
+    call: Callable[[Tensor], Sequence[Tensor]],
+    dtype: torch.dtype = torch.float32,
+) -> int | None:
     """The `Feeder.rows` with which `call` takes samples of `shape`; None when nothing works."""
-    sample = torch.rand(1, *shape)
+    sample = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     if _accepts(call, sample.expand(2, *shape).contiguous(), 2):
         return 0
     if _accepts(call, sample, 1):
@@ -107,11 +109,13 @@ def fit_rows(shape: tuple[int, ...], call: Callable[[Tensor], Sequence[Tensor]])
 
 
 def fit_fixed_rows(
-    shape: tuple[int, ...], call: Callable[[Tensor], Sequence[Tensor]]
+    shape: tuple[int, ...],
+    call: Callable[[Tensor], Sequence[Tensor]],
+    dtype: torch.dtype = torch.float32,
 ) -> int | None:
     """Like `fit_rows` for traces with a larger batch baked in."""
     for rows in BATCHES[1:]:
-        if _accepts(call, torch.rand(1, *shape).expand(rows, *shape).contiguous(), rows):
+        if _accepts(call, torch.full((rows, *shape), 0.5, dtype=dtype), rows):
             return rows
     return None
 

@@ -30,7 +30,16 @@ POOL = {
     "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
     "_adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax",
 }  # fmt: skip
-OTHER = {"add", "cat", "flatten", "view", "reshape", "scaled_dot_product_attention", "select", "mul"}
+OTHER = {
+    "add",
+    "cat",
+    "flatten",
+    "view",
+    "reshape",
+    "scaled_dot_product_attention",
+    "select",
+    "mul",
+}
 _PASS = {"dropout", "feature_dropout", "contiguous", "to", "detach", "clone", "alias", "_to_copy"}
 _RESHAPE = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "_unsafe_view"} | _PASS
 _TAILS = {
@@ -81,9 +90,7 @@ class Recorder:
         self._alive: list[Tensor] = []  # ids identify tensors only while they live
         self.blocked: dict[str, None] = {}
 
-    def add(
-        self, name: str, kind: str, path: str, arguments: tuple[Any, ...], result: Any
-    ) -> None:
+    def add(self, name: str, kind: str, path: str, arguments: tuple[Any, ...], result: Any) -> None:
         """Record a call; `kind` is ``aten::relu_`` or ``aten.relu.default``."""
         op = kind.replace("::", ".").split(".")[1].rstrip("_")
         tensors = tuple(_tensors(arguments))

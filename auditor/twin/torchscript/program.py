@@ -153,7 +153,9 @@ class _Compiler:
             self.tensors[slot], self.values[path] = path, value
         elif isinstance(value, torch._C.ScriptObject | torch.jit.ScriptModule):
             if "classes.quantized" in str(node.output().type()):
-                raise NoTwin("quantized TorchScript keeps packed weights torch cannot differentiate")
+                raise NoTwin(
+                    "quantized TorchScript keeps packed weights torch cannot differentiate"
+                )
             self.owners[slot] = (path, value)
         else:
             self.constants[slot] = _plain(value, node)
@@ -235,8 +237,9 @@ def _plan_drops(body: Block, keep: set[int]) -> None:
 
 
 def to_compute(value: Any, dtype: torch.dtype, device: str) -> Any:
-    """Tensors inside `value` on `device`, floating ones as `dtype`."""
+    """Tensors inside `value` on `device`, floating ones as `dtype`, asking for no gradient."""
     if isinstance(value, Tensor):
+        value = value.detach()
         return value.to(device, dtype) if value.is_floating_point() else value.to(device)
     if isinstance(value, list | tuple):
         return type(value)(to_compute(v, dtype, device) for v in value)

@@ -142,7 +142,9 @@ class TorchScriptTwin(Twin):
 
     def _key_names(self) -> dict[str, str]:
         by_slot = dict(self._slots)
-        return {key: by_slot[slot] for slot, key in self._program.tensors.items() if slot in by_slot}
+        return {
+            key: by_slot[slot] for slot, key in self._program.tensors.items() if slot in by_slot
+        }
 
     def _replaced(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         unknown = [name for name in parameters if name not in self.parameters]
