@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import os
 import sys
 import tempfile
+from pathlib import Path
 
 # The names glibc and gcc have used on every system Python still runs on.
 _LINUX_NAMES = {
@@ -29,7 +29,7 @@ def to_a_locked_process() -> None:
     - ``ctypes.util.find_library`` starts ldconfig and gcc and writes a file (torch's CUDA helper
       calls it on import); here the loader is asked instead.
     """
-    tempfile.tempdir = os.getcwd()
+    tempfile.tempdir = str(Path.cwd())
     if sys.platform == "linux":
         ctypes.util.find_library = _find_library
 

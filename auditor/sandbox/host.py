@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from auditor.errors import SandboxError
-from auditor.sandbox import transport
+from auditor.sandbox import spawn, transport
 from auditor.sandbox.failure import WorkerDied, describe_exit, from_body
 from auditor.sandbox.limits import Limits
 from auditor.sandbox.protection import Protection
 from auditor.sandbox.transport import Closed, Message, TransportError
 from auditor.sandbox.watchdog import Watchdog
 
-# Only what changes how libraries compute or are found. Never credentials, proxies or tokens.
-_ENVIRONMENT = (
-    *("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES"),
-)
 _STDERR_TAIL = 16 << 10
 
 
@@ -61,6 +53,7 @@ class Worker:
         self.protections: dict[str, Protection] = {}
         self.startup: dict[str, Any] = {}
         self._op: str | None = None
+        self._busy = False
         self._dead: SandboxError | None = None
         self._stderr = bytearray()
         self._home = tempfile.TemporaryDirectory(prefix="audit-worker-")
@@ -74,21 +67,25 @@ class Worker:
             "message_bytes": self.limits.message_bytes,
             "gpu": self.limits.gpu,
         }
-        command = [sys.executable, "-P", "-m", "auditor.sandbox.worker", json.dumps(config)]
         self._watchdog = Watchdog(
-            command, cwd=self._home.name, env=self._environment(), limits=self.limits
+            spawn.COMMAND,
+            cwd=self._home.name,
+            env=spawn.environment(self._home.name, self.limits.threads),
+            limits=self.limits,
         )
         try:
             self._process = self._watchdog.launch()
         except OSError as error:
             self._home.cleanup()
             raise SandboxError(f"the model's process could not be started: {error}") from error
-        self._watchdog.arm(self.limits.startup, "its start-up limit")
+        self._watchdog.arm(self.limits.startup, "while starting up")
         self._to_child = cast(io.RawIOBase, self._process.stdin)
         self._from_child = cast(io.RawIOBase, self._process.stdout)
         self._drain = threading.Thread(target=self._drain_stderr, daemon=True)
         self._drain.start()
-        _widen(self._to_child, self._from_child)
+        spawn.widen(self._to_child, self._from_child)
+        with contextlib.suppress(WorkerDied):  # the first call tells
+            self._send([memoryview(spawn.configuration(config))])
 
     def wait_ready(self) -> None:
         """Wait until the process has imported its modules and locked itself in.
@@ -122,14 +119,17 @@ class Worker:
 
         The clock (`timeout` seconds, or the limits') runs from the call to its last message.
         Leaving the iterator early kills the process, for it would still be at work. Raises
-        WorkerDied (reason timeout, memory, crash or protocol) and, for a request that may not
-        travel, TransportError.
+        WorkerDied (reason timeout, memory, crash or protocol), for a request that may not travel
+        TransportError, and RuntimeError for a second call before the first has ended.
         """
         self.wait_ready()
+        if self._busy:
+            raise RuntimeError(f"the worker is still running '{self._op}'")
         request = Message("call", {"op": op, "params": dict(params or {})}, dict(arrays or {}))
         parts = transport.encode(request, self.limits.message_bytes)
-        self._op = op
-        self._watchdog.arm(self.limits.timeout if timeout is None else timeout, "--timeout")
+        self._op, self._busy = op, True
+        seconds = self.limits.timeout if timeout is None else timeout
+        self._watchdog.arm(seconds, "limit --timeout")
         with self._killed_unless_finished():
             self._send(parts)
             while True:
@@ -140,6 +140,7 @@ class Worker:
                 if message.kind not in ("result", "error"):
                     self._protocol_error(f"an unexpected '{message.kind}'")
                 self._watchdog.disarm()
+                self._busy = False
                 break
         yield message
 
@@ -209,26 +210,6 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        if self.limits.threads is not None:
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-                kept[name] = str(self.limits.threads)
-        root = str(Path(__file__).resolve().parents[2])
-        return kept | {
-            "PATH": os.defpath,
-            "HOME": self._home.name,
-            "TMPDIR": self._home.name,
-            "PYTHONPATH": root,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",
-            "PYTHONUTF8": "1",
-            # joblib would try to create semaphores and warn about not being allowed to.
-            "JOBLIB_MULTIPROCESSING": "0",
-            # onnxruntime reports use to its maker, on Linux and macOS too since its pull request 27379.
-            "ORT_DISABLE_TELEMETRY": "1",
-        }
 
     def _send(self, parts: list[memoryview]) -> None:
         try:
@@ -300,13 +281,3 @@ class Worker:
             while chunk := stream.read(4096):
                 self._stderr += chunk
                 del self._stderr[:-_STDERR_TAIL]
-
-
-def _widen(*streams: io.RawIOBase) -> None:
-    """Pipes of 1 MiB instead of 64 KiB: arrays travel in fewer turns. Linux only, best effort."""
-    if sys.platform == "linux":
-        import fcntl
-
-        for stream in streams:
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)

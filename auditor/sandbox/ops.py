@@ -17,6 +17,10 @@ Operation = Callable[[dict[str, Any], dict[str, np.ndarray], Emit], tuple[dict[s
 
 OPS: dict[str, str] = {
     "ping": "auditor.sandbox.ops:ping",
+    "file_audit": "auditor.child.file_audit:run",
+    "behave": "auditor.child.behave:run",
+    "measure": "auditor.child.measure:run",
+    "repair": "auditor.child.repair:run",
 }
 
 

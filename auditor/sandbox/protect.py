@@ -107,8 +107,8 @@ def _rlimits(cpu_seconds: int, open_files: int) -> Protections:
     return told
 
 
-def watch_parent(parent: int) -> None:
-    """Where the kernel does not tell: end when the parent is gone (looked at every half second)."""
+def watch_parent(parent: int) -> Protection:
+    """Where the kernel does not tell: a thread ends the process when the parent is gone."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -116,6 +116,7 @@ def watch_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+    return Protection("applied", "looks for the parent every half second")
 
 
 def _prctl(option: int, value: int) -> None:

@@ -19,8 +19,9 @@ from typing import Any, Literal, cast
 import numpy as np
 
 MAGIC = b"AUD1"
-MAX_HEADER = 32 << 20
+MAX_HEADER = 8 << 20
 MAX_DEPTH = 64
+MAX_DIGITS = 20
 MAX_ARRAYS = 1 << 16
 MAX_DIMENSIONS = 32
 MAX_NAME = 1024
@@ -89,9 +90,11 @@ def send(stream: io.RawIOBase, message: Message, limit: int) -> None:
             rest = rest[stream.write(rest) or 0 :]
 
 
-def receive(stream: io.RawIOBase, limit: int) -> Message:
+def receive(stream: io.RawIOBase, limit: int, *, trusted: bool = False) -> Message:
     """Read one frame.
 
+    Lone surrogates, which no file or terminal would take, become U+FFFD unless `trusted` (the
+    parent's paths may hold them).
     Raises Closed when the pipe ended between frames, TransportError for anything malformed.
     """
     start = _read(stream, 8, between_frames=True)
@@ -100,7 +103,7 @@ def receive(stream: io.RawIOBase, limit: int) -> Message:
     (length,) = struct.unpack("<I", start[4:])
     if length > MAX_HEADER:
         raise TransportError(f"a frame announces {length} bytes of JSON, over {MAX_HEADER}")
-    header = _parse(bytes(_read(stream, length)))
+    header = _parse(bytes(_read(stream, length)), keep_surrogates=trusted)
     kind, body, specs = header.get("kind"), header.get("body"), header.get("arrays")
     if kind not in KINDS or not isinstance(body, dict) or not isinstance(specs, list):
         raise TransportError("a frame's header lacks kind, body or arrays")
@@ -148,11 +151,14 @@ def _check_specs(specs: list[Any], limit: int) -> list[tuple[str, str, tuple[int
     return checked
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
-    """The header as an object; strict JSON, bounded nesting, no lone surrogates."""
+def _parse(raw: bytes, *, keep_surrogates: bool) -> dict[str, Any]:
+    """The header as an object: strict JSON, bounded nesting and numbers."""
     try:
         value = json.loads(
-            raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+            raw.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_integer,
         )
     except TransportError:
         raise
@@ -161,6 +167,18 @@ def _parse(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TransportError("a frame's header is not an object")
     _check_depth(value)
+    if not keep_surrogates and b"\\ud" in raw.lower():
+        return cast(dict[str, Any], _without_surrogates(value))
+    return cast(dict[str, Any], value)
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_without_surrogates(k)): _without_surrogates(v) for k, v in value.items()}
     return value
 
 
@@ -184,6 +202,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise TransportError("a frame's JSON holds a number that is not finite")
     return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise TransportError("a frame's JSON holds a number that is too large")
+    return int(text)
 
 
 def _refuse_constant(text: str) -> None:

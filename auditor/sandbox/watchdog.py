@@ -53,7 +53,7 @@ class Watchdog:
         return self._process
 
     def arm(self, seconds: float, limit: str) -> None:
-        """Allow `seconds` from now; `limit` names the setting in the sentence."""
+        """Allow `seconds` from now; `limit` says in the sentence which limit that is."""
         self._deadline = (time.monotonic() + seconds, seconds, limit)
 
     def disarm(self) -> None:
@@ -112,7 +112,7 @@ class Watchdog:
                 self._kill_for(process, "memory", sentence)
             elif deadline is not None and time.monotonic() > deadline[0]:
                 _, seconds, limit = deadline
-                sentence = f"the model's process was stopped after {seconds:g} s (limit {limit})"
+                sentence = f"the model's process was stopped after {seconds:g} s ({limit})"
                 self._kill_for(process, "timeout", sentence)
             turn += 1
             self._wake.wait(INTERVAL)

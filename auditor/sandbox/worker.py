@@ -1,6 +1,6 @@
 """The process itself: lock in, import, then answer calls until the pipe closes.
 
-``python -P -m auditor.sandbox.worker '<configuration as JSON>'``; started by `host.Worker` only.
+``python -P -m auditor.sandbox.worker``, started by `host.Worker` only.
 The protocol runs on copies of descriptors 0 and 1. What a model prints goes to standard error,
 whose end the parent keeps; nothing it prints can reach the protocol.
 """
@@ -11,16 +11,14 @@ import dataclasses
 import faulthandler
 import importlib
 import io
-import json
 import os
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from auditor.sandbox import adapt, protect
+from auditor.sandbox import adapt, protect, spawn
 
 if TYPE_CHECKING:  # numpy starts threads on import: only after the early protections
     import numpy as np
@@ -34,7 +32,7 @@ def main() -> None:
     """Run until the parent closes the pipe."""
     started = time.monotonic()
     requests, answers = _claim_pipes()
-    config = json.loads(sys.argv[1])
+    config = spawn.read_configuration(requests)
     adapt.to_a_locked_process()
     told = protect.early(
         parent=config["parent"],
@@ -44,7 +42,7 @@ def main() -> None:
         gpu=config["gpu"],
     )
     if told["dies_with_parent"].status != "applied":
-        protect.watch_parent(config["parent"])
+        told["dies_with_parent"] = protect.watch_parent(config["parent"])
     prewarmed = {name: _import(name) for name in config["prewarm"]}
     server = Server(requests, answers, config["extra_ops"], config["message_bytes"])
     told |= protect.late(told, gpu=config["gpu"])
@@ -98,7 +96,7 @@ class Server:
         """Answer calls, one after the other, until the parent closes the pipe."""
         while True:
             try:
-                message = self._transport.receive(self._requests, self._limit)
+                message = self._transport.receive(self._requests, self._limit, trusted=True)
             except self._transport.Closed:
                 return
             name = str(message.body.get("op"))

@@ -250,6 +250,14 @@ def test_a_worker_started_in_a_thread_outlives_the_thread():
         assert worker.result("ping", {"a": 1}).body == {"a": 1}
 
 
+def _running(pid):
+    """Alive, and not just waiting to be reaped by an init that is slow at it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.parametrize("how", ["kill -9", "interrupt"])
 def test_the_process_does_not_survive_its_parent(how):
     script = textwrap.dedent("""
@@ -278,12 +286,33 @@ def test_the_process_does_not_survive_its_parent(how):
             parent.kill()
         parent.wait(timeout=10)
     deadline = time.monotonic() + 5
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            break  # adopted by an init that has not reaped it yet
+    while _running(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    else:
-        assert not psutil.pid_exists(pid)
+    assert not _running(pid)
+
+
+def test_where_the_kernel_does_not_tell_a_thread_watches_the_parent():
+    child = "import os, time; from auditor.sandbox.protect import watch_parent; "
+    child += "watch_parent(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while _running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _running(pid)
+
+
+def test_a_second_call_before_the_first_has_ended_is_a_mistake(worker):
+    calls = worker.call("count", {"to": 3})
+    next(calls)
+    with pytest.raises(RuntimeError, match="still running 'count'"):
+        worker.result("ping")
+    assert [m.kind for m in calls] == ["event", "event", "result"]
+    assert worker.result("ping").body == {}
 
 
 def test_starting_without_modules_is_quick():
