@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from auditor import _torch_private as private
 from auditor.artifacts.interface import Array, Runtime, TensorInfo
 from auditor.artifacts.torch_shapes import Feeder, fit_fixed_rows, fit_rows
 from auditor.errors import UnsupportedArtifact
+from auditor.twin.interpreted import flatten
 
 
 class TorchRuntime(Runtime):
@@ -28,6 +29,11 @@ class TorchRuntime(Runtime):
     def call(self, x: Tensor) -> Any:
         """The model on exactly this tensor."""
         raise NotImplementedError
+
+    def rows_for(self, shape: tuple[int, ...], dtype: torch.dtype) -> int | None:
+        """`Feeder.rows` for samples of `shape`, found by trying; None when nothing works."""
+        rows = fit_rows(shape, self._tensors, dtype)
+        return fit_fixed_rows(shape, self._tensors, dtype) if rows is None else rows
 
     @property
     def input(self) -> TensorInfo:
@@ -46,10 +52,8 @@ class TorchRuntime(Runtime):
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(dtype)
         shape = tuple(x.shape[1:])
         if self._feeder is None or self._shape != shape:
-            rows = fit_rows(shape, self._tensors, dtype)
-            rows = fit_fixed_rows(shape, self._tensors, dtype) if rows is None else rows
-            # Nothing worked: let the model say why, on the batch as it came.
-            self._feeder, self._shape = Feeder(rows or 0), shape
+            # Nothing works (None): let the model say why, on the batch as it came.
+            self._feeder, self._shape = Feeder(self.rows_for(shape, dtype) or 0), shape
         with torch.no_grad():
             return tuple(_array(t) for t in self._feeder.run(x, self._tensors))
 
@@ -89,17 +93,6 @@ def _required(module: Any, described: Sequence[TensorInfo]) -> list[TensorInfo]:
             dtype = "float32" if kind == "Tensor" else kind
             found.append(known.get(name, TensorInfo(name, dtype, None)))
     return found
-
-
-def flatten(value: Any) -> list[Tensor]:
-    """Tensors of nested tuples, lists and dicts, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [tensor for item in value for tensor in flatten(item)]
-    return []
 
 
 def _array(value: Tensor) -> Array:
