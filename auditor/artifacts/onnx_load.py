@@ -28,6 +28,11 @@ MAX_INLINED_NODES = 200_000
 INLINE_PROBLEM = "auditor.inline_problem"
 """Key of `ir.Model.meta`: why functions were left in place (absent when all were inlined)."""
 
+STORED_VALUES = "auditor.stored_values"
+"""Key of `ir.Model.meta`: names of values that Constant and ConstantOfShape nodes of the file's own
+main graph make. Together with its initializers these are the parameters that can be written back.
+"""
+
 _FIELD_GRAPH = 7
 _WIRE_TYPES = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 """ModelProto field number -> protobuf wire type (0 varint, 2 length-delimited)."""
@@ -92,6 +97,10 @@ def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Mode
     external_data.set_base_dir(model.graph, folder)
     for function in model.functions.values():
         external_data.set_base_dir(function.graph, folder)
+    makers = {"Constant", "ConstantOfShape"}
+    model.meta[STORED_VALUES] = {
+        node.outputs[0].name for node in model.graph if node.op_type in makers and node.outputs
+    }
     if inline and model.functions:
         _inline_functions(model)
     return model

@@ -1,0 +1,1 @@
+"""The ONNX twin: a small interpreter over onnx-ir; operators are a registry of small functions."""

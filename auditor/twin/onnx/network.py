@@ -1,0 +1,365 @@
+"""The ONNX twin itself: runs a compiled program on batches of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from auditor.artifacts.onnx_load import all_nodes, all_tensors
+from auditor.twin.interface import Layer, NoTwin, Twin, TwinRun
+from auditor.twin.onnx.frontend import Program, compile_model, image_input
+from auditor.twin.onnx.layers import Shapes, Structure, describe_structure
+from auditor.twin.onnx.program import Step, execute, plan_releases
+
+_KEPT_SHAPES = 4
+_GUESSED_SIDES = (224, 32, 28, 64, 96, 128, 256, 299)
+
+
+class OnnxTwin(Twin):
+    """An ONNX graph, operator by operator in torch.
+
+    Stored floats of any width are exposed and computed in `dtype`. `batching` says how a batch is
+    run: ``direct``, ``vmap`` (a graph with a fixed batch of one, mapped over samples) or ``loop``.
+    Raises `NoTwin`.
+    """
+
+    def __init__(
+        self, model: ir.Model, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> None:
+        self._model = model
+        self.dtype = dtype
+        self.device = torch.device(device)
+        image = image_input(model)
+        self._declared = _declared_shape(image)
+        self._program = compile_model(model, dtype=dtype, device=self.device)
+        self.parameters = {
+            name: self._program.slots[slot] for name, slot in self._program.parameters.items()
+        }
+        self.without_gradient = self._program.without_gradient
+        self.reduced_precision = _rounds_inside(model)
+        self._plans: dict[tuple[Any, ...], tuple[list[Any], list[Step]]] = {}
+        self.batching = "direct"
+        shapes = self._settle()
+        self._structure: Structure = describe_structure(self._program, shapes)
+        self.layers: Sequence[Layer] = self._structure.layers
+        self.tail = self._structure.tail
+        self.features = self._structure.features
+
+    @property
+    def head(self) -> Layer | None:
+        """The last dense (or conv) layer, when it gives one score per class."""
+        return self._structure.head
+
+    def to(self, dtype: torch.dtype) -> OnnxTwin:
+        """The same twin computing in `dtype` (``torch.float64`` for finite differences)."""
+        return OnnxTwin(self._model, dtype=dtype, device=str(self.device))
+
+    def run(
+        self,
+        batch: Tensor,
+        *,
+        wanted: Sequence[str] = (),
+        parameters: Mapping[str, Tensor] | None = None,
+    ) -> TwinRun:
+        """See `Twin.run`."""
+        replaced = dict(parameters or {})
+        for name in replaced:
+            self._program.parameters[name]
+        structure = self._structure
+        inner = [structure.slots[name] for name in wanted]
+        slots = [*self._program.outputs, structure.logits, *inner]
+        batch = batch.to(device=self.device, dtype=self.dtype)
+        results = self._batched(batch, slots, replaced)
+        count = len(self._program.outputs)
+        logits = results[count]
+        if logits.dim() != 2 and logits.dim() and logits.shape[0] == batch.shape[0]:
+            logits = logits.reshape(batch.shape[0], -1)
+        values = dict(zip(wanted, results[count + 1 :], strict=True))
+        return TwinRun(tuple(results[:count]), logits, values)
+
+    def _batched(
+        self, batch: Tensor, slots: list[int], replaced: Mapping[str, Tensor]
+    ) -> list[Tensor]:
+        if self.batching == "direct":
+            return self._direct(batch, slots, replaced)
+        size = self._fixed_batch or 1
+        if self.batching == "vmap":
+
+            def single(sample: Tensor) -> tuple[Tensor, ...]:
+                return tuple(self._direct(sample.unsqueeze(0), slots, replaced))
+
+            mapped = torch.func.vmap(single)(batch)
+            return [_merge(value) for value in mapped]
+        parts = [
+            self._direct(_filled(batch[at : at + size], size), slots, replaced)
+            for at in range(0, len(batch), size)
+        ]
+        return [_joined([part[i] for part in parts], len(batch), size) for i in range(len(slots))]
+
+    def _direct(
+        self, batch: Tensor, slots: list[int], replaced: Mapping[str, Tensor]
+    ) -> list[Tensor]:
+        """Run the graph once on `batch` as it is."""
+        key = tuple(batch.shape)
+        known = self._plans.get(key)
+        template, steps = known or (self._program.slots, self._program.steps)
+        values = list(template)
+        if replaced:
+            self._replace(values, replaced)
+        values[self._program.input] = batch
+        if known is None:
+            execute(steps, values)
+            self._remember(key, values)
+        elif set(slots) <= self._kept:
+            execute(steps, values)
+        else:
+            execute(_keeping(steps, set(slots)), values)
+        return [values[slot] for slot in slots]
+
+    def _replace(self, values: list[Any], replaced: Mapping[str, Tensor]) -> None:
+        """Put replacements in place and recompute what was derived from the stored ones."""
+        for name, tensor in replaced.items():
+            stored = self.parameters[name]
+            if tuple(tensor.shape) != tuple(stored.shape):
+                raise ValueError(
+                    f"Parameter {name!r} is {tuple(stored.shape)}, not {tuple(tensor.shape)}."
+                )
+            slot = self._program.parameters[name]
+            values[slot] = tensor.to(device=self.device, dtype=self.dtype)
+        names = frozenset(replaced)
+        execute((step for step in self._program.derived if step.roots & names), values)
+
+    def _remember(self, key: tuple[Any, ...], values: list[Any]) -> None:
+        """Keep what depends on the batch's shape alone: later runs skip those steps."""
+        template = list(self._program.slots)
+        steps = []
+        for step in self._program.steps:
+            if step.data or step.roots or not step.shape:
+                steps.append(
+                    Step(
+                        step.function,
+                        step.node,
+                        step.inputs,
+                        step.outputs,
+                        step.data,
+                        step.shape,
+                        step.roots,
+                        blocks=step.blocks,
+                    )
+                )
+            else:
+                for slot in step.outputs:
+                    template[slot] = values[slot]
+        plan_releases(steps, self._kept | _constants(template))
+        if len(self._plans) >= _KEPT_SHAPES:
+            self._plans.pop(next(iter(self._plans)))
+        self._plans[key] = (template, steps)
+
+    @property
+    def _kept(self) -> set[int]:
+        kept = set(self._program.outputs)
+        structure = getattr(self, "_structure", None)
+        return kept | {structure.logits} if structure is not None else kept
+
+    @property
+    def _fixed_batch(self) -> int | None:
+        first = self._declared[0] if self._declared else None
+        return first if isinstance(first, int) else None
+
+    def _settle(self) -> Shapes:
+        """Choose how batches are run, by trying; returns per-sample shapes of batched values."""
+        size = self._fixed_batch
+        sample = self._example(size or 1)
+        try:
+            alone = self._shapes(sample)
+        except Exception as error:
+            raise NoTwin(f"The graph does not run in torch: {_sentence(error)}") from error
+        pair = self._example(2)
+        reference = self._reference(pair, size or 1)
+        for baked in (None, size or 1):
+            self._mark_batch(baked)
+            self._plans.clear()
+            doubled = self._try_direct(pair, reference, check=baked is not None or size is not None)
+            if doubled is not None:
+                self._plans.clear()
+                return _per_sample(alone, doubled, size or 1)
+        self._mark_batch(None)
+        self._plans.clear()
+        self.batching = "vmap" if (size or 1) == 1 and self._vmap_works(pair, reference) else "loop"
+        self._plans.clear()
+        first = size or 1
+        return {slot: shape[1:] for slot, shape in alone.items() if shape[:1] == (first,)}
+
+    def _example(self, count: int) -> Tensor:
+        """`count` random images of the declared shape; unknown sides are guessed by trying."""
+        generator = torch.Generator().manual_seed(0)
+        shape = [count, *(self._declared[1:] if self._declared else (3, None, None))]
+        if all(isinstance(side, int) for side in shape):
+            full: list[Any] = shape
+            return torch.rand(full, generator=generator).to(device=self.device, dtype=self.dtype)
+        for side in _GUESSED_SIDES:
+            full = [s if isinstance(s, int) else side for s in shape]
+            if len(full) == 4 and not isinstance(shape[1], int):
+                full[1] = 3 if not isinstance(shape[3], int) else full[1]
+            batch = torch.rand(full, generator=generator).to(device=self.device, dtype=self.dtype)
+            try:
+                self._shapes(batch)
+            except Exception:
+                continue
+            return batch
+        raise NoTwin("The input's sides are not declared, and no usual size runs.")
+
+    def _shapes(self, batch: Tensor) -> dict[int, tuple[int, ...]]:
+        """Shape of every floating-point value that depends on the image."""
+        values = list(self._program.slots)
+        values[self._program.input] = batch
+        found = {self._program.input: tuple(batch.shape)}
+        with torch.no_grad():
+            for step in self._program.steps:
+                try:
+                    execute([step], values)
+                except NoTwin:
+                    raise
+                except Exception as error:
+                    raise NoTwin(
+                        f"{step.node.op} {step.node.name!r}: {_sentence(error)}"
+                    ) from error
+                for slot in step.outputs:
+                    value = values[slot] if slot >= 0 else None
+                    if isinstance(value, Tensor) and value.is_floating_point() and step.data:
+                        found[slot] = tuple(value.shape)
+        return found
+
+    def _reference(self, pair: Tensor, size: int) -> list[Tensor] | None:
+        """Outputs for two samples by runs at the declared batch size."""
+        slots = list(self._program.outputs)
+        with torch.no_grad():
+            if size > 1:
+                full = self._direct(_filled(pair, size), slots, {})
+                return [value[:2] for value in full]
+            parts = [self._direct(pair[i : i + 1], slots, {}) for i in range(2)]
+        if any(not value.dim() for value in parts[0]):
+            return None
+        return [torch.cat(both) for both in zip(*parts, strict=True)]
+
+    def _try_direct(
+        self, pair: Tensor, reference: list[Tensor] | None, *, check: bool
+    ) -> dict[int, tuple[int, ...]] | None:
+        """Shapes at a batch of two when running it directly works and agrees, else None."""
+        try:
+            shapes = self._shapes(pair)
+            with torch.no_grad():
+                results = self._direct(pair, list(self._program.outputs), {})
+        except Exception:  # any failure means: not this way
+            return None
+        if check and (reference is None or not _agree(results, reference)):
+            return None
+        return shapes
+
+    def _vmap_works(self, pair: Tensor, reference: list[Tensor] | None) -> bool:
+        self.batching = "vmap"
+        try:
+            with torch.no_grad():
+                results = self._batched(pair, list(self._program.outputs), {})
+        except Exception:  # data-dependent control flow cannot be mapped
+            return False
+        return reference is not None and _agree(results, reference)
+
+    def _mark_batch(self, baked: int | None) -> None:
+        """Tell reshapes of the image's values which batch size their constants may hold."""
+        for step in self._program.steps:
+            if step.node.op == "Reshape" and step.data:
+                attributes = dict(step.node.attributes)
+                attributes["auditor.batch"] = baked
+                step.node.attributes = attributes
+
+
+def open_onnx_twin(model: ir.Model, *, device: str = "cpu") -> OnnxTwin:
+    """The twin of `model` in float32. Raises `NoTwin`."""
+    return OnnxTwin(model, device=device)
+
+
+def _rounds_inside(model: ir.Model) -> bool:
+    """True when the file computes in half precision or in quantized integers."""
+    kinds = {tensor.dtype.name for tensor in all_tensors(model)}
+    if kinds & {"FLOAT16", "BFLOAT16"}:
+        return True
+    names = {node.op_type for node in all_nodes(model)}
+    return any("Quantize" in name or "QLinear" in name or "Integer" in name for name in names)
+
+
+def _declared_shape(image: ir.Value) -> tuple[int | None, ...] | None:
+    if image.shape is None:
+        return None
+    sizes = [dim if isinstance(dim, int) else None for dim in image.shape]
+    # Old exporters write 0 or -1 for "any".
+    return tuple(size if size is None or size > 0 else None for size in sizes)
+
+
+def _constants(template: Sequence[Any]) -> set[int]:
+    return {slot for slot, value in enumerate(template) if value is not None}
+
+
+def _keeping(steps: Sequence[Step], keep: set[int]) -> list[Step]:
+    """`steps` that do not release the slots in `keep`."""
+    changed = []
+    for step in steps:
+        if keep.intersection(step.release):
+            copy = Step(step.function, step.node, step.inputs, step.outputs, blocks=step.blocks)
+            copy.release = tuple(slot for slot in step.release if slot not in keep)
+            step = copy
+        changed.append(step)
+    return changed
+
+
+def _filled(part: Tensor, size: int) -> Tensor:
+    """`part` repeated up to `size` samples (a graph with a fixed batch takes nothing less)."""
+    if len(part) == size:
+        return part
+    return torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
+
+
+def _joined(parts: list[Tensor], count: int, size: int) -> Tensor:
+    if not parts[0].dim() or parts[0].shape[0] != size:
+        parts = [part.unsqueeze(0) for part in parts]
+    return torch.cat(parts)[:count]
+
+
+def _merge(value: Tensor) -> Tensor:
+    return value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
+
+
+def _per_sample(
+    alone: dict[int, tuple[int, ...]], doubled: dict[int, tuple[int, ...]], size: int
+) -> Shapes:
+    """Values whose first axis follows the batch while the others stay."""
+    found = {}
+    for slot, shape in doubled.items():
+        before = alone.get(slot, ())
+        if shape[:1] == (2,) and before[:1] == (size,) and shape[1:] == before[1:]:
+            found[slot] = shape[1:]
+    return found
+
+
+def _agree(results: Sequence[Tensor], reference: Sequence[Tensor]) -> bool:
+    for ours, theirs in zip(results, reference, strict=True):
+        if ours.shape != theirs.shape:
+            return False
+        scale = max(float(theirs.abs().max()) if theirs.numel() else 0.0, 1e-6)
+        worst = float((ours - theirs).abs().max()) if theirs.numel() else 0.0
+        if not math.isfinite(worst) or worst > 1e-3 * scale:
+            return False
+    return True
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+__all__ = ["OnnxTwin", "Program", "open_onnx_twin"]

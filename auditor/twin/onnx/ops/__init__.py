@@ -1,0 +1,1 @@
+"""ONNX operators in torch, grouped by topic; importing a module registers its operators."""
