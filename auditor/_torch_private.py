@@ -137,3 +137,30 @@ def replace_devices(module: ScriptModule, device: str = "cpu") -> int:
                 node.s_("value", device)
                 changed += 1
     return changed
+
+
+def load_exported(path: Path) -> Any:
+    """`torch.export.load`: the ``ExportedProgram``. Unpickles payloads, so in the child only.
+
+    Raises `UnreadableArtifact` in one sentence when torch refuses the archive.
+    """
+    with torchscript_warnings_ignored():
+        try:
+            return torch.export.load(str(path))
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = (lines or [type(error).__name__])[0][:200]
+            raise UnreadableArtifact(f"{path}: torch.export.load refuses it ({reason}).") from error
+
+
+def exported_module(program: Any) -> Any:
+    """The program as a module that takes any batch its operators take.
+
+    The guards only repeat what the export promised (a batch of at least two, ...); the operators
+    raise by themselves where a size is truly fixed.
+    """
+    with torchscript_warnings_ignored():
+        try:
+            return program.module(check_guards=False)
+        except TypeError:
+            return program.module()

@@ -59,6 +59,11 @@ _SERDE: Mapping[int, str] = {
 }
 
 
+def serde_dtype(code: int) -> str:
+    """Dtype name of a .pt2 scalar type code, ``unknown`` for a code that is not listed."""
+    return _SERDE.get(code, "unknown")
+
+
 def _numpy_dtype(name: str) -> np.dtype[Any]:
     own = {"bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"}
     return np.dtype(getattr(ml_dtypes, name) if name in own else name)

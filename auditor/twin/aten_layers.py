@@ -207,7 +207,7 @@ def _main_output(outputs: Sequence[Tensor]) -> int:
 def _tail(record: Record | None) -> tuple[str, Record | None]:
     """(tail word, record of the value before it or of the output itself)."""
     end = record
-    while record is not None and record.op in _RESHAPE:
+    while record is not None and (record.op in _RESHAPE or _takes_all(record)):
         record = record.made_by[0] if record.made_by else None
     if record is None:
         return "logits", end
@@ -217,6 +217,11 @@ def _tail(record: Record | None) -> tuple[str, Record | None]:
     if record.op in _TAILS:
         return _TAILS[record.op], source
     return "logits", end
+
+
+def _takes_all(record: Record) -> bool:
+    """True for a ``select`` that drops an axis of one (a model that adds its own batch axis)."""
+    return record.op == "select" and record.tensors[0].numel() == record.result.numel()
 
 
 def _resolve_parameter(
