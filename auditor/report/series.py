@@ -2,8 +2,9 @@
 
 The last part of a metric's dotted name decides: ``curve`` is a list of [epsilon, accuracy, low,
 high] (or a map of such lists by name), ``confusion`` a square list of lists, ``per_class`` a list
-of flat maps, ``scatter`` ``{"points": [[x, y, label], ...], "classes": [...]}``. What does not
-have the shape is ignored here and still stands in the JSON.
+of flat maps, ``scatter`` ``{"points": [[x, y, label], ...], "classes": [...]}``, ``path`` a list
+of [operator, node name] in the order of the graph. What does not have the shape is ignored here and
+still stands in the JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ MAX_CLASSES = 60
 """Larger confusion matrices and bar charts are unreadable; the JSON has them."""
 
 MAX_POINTS = 2_000
+MAX_NODES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,15 @@ class Scatter:
     classes: tuple[str, ...]
 
 
-Chart: TypeAlias = Curve | Confusion | PerClass | Scatter
+@dataclass(frozen=True, slots=True)
+class GraphPath:
+    """A way through the graph: (operator, node name) from the input side to the output side."""
+
+    metric: str
+    nodes: tuple[tuple[str, str], ...]
+
+
+Chart: TypeAlias = Curve | Confusion | PerClass | Scatter | GraphPath
 
 
 def charts(check: CheckRecord) -> Iterator[Chart]:
@@ -129,9 +139,19 @@ def _scatter(metric: str, value: Any) -> Scatter | None:
     return Scatter(metric, tuple(points), classes) if points else None
 
 
+def _path(metric: str, value: Any) -> GraphPath | None:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_NODES:
+        return None
+    for row in value:
+        if not (isinstance(row, list) and len(row) == 2 and all(isinstance(v, str) for v in row)):
+            return None
+    return GraphPath(metric, tuple((op, name) for op, name in value))
+
+
 _READERS = {
     "curve": _curve,
     "confusion": _confusion,
     "per_class": _per_class,
     "scatter": _scatter,
+    "path": _path,
 }

@@ -138,12 +138,15 @@ def _identity(report: Report) -> RenderableType:
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     opset = f", version {visible(str(a.opset))}" if a.opset != "" else ""
-    rows = [("file", f"{a.format}{opset}, {size(a.bytes)}, {a.parameters:,} parameters")]
+    rows = [("file", f"{visible(a.format)}{opset}, {size(a.bytes)}, {a.parameters:,} parameters")]
     if a.producer:
         rows.append(("producer", visible(a.producer)))
-    rows.append(("sha256", a.sha256))
+    rows.append(("sha256", visible(a.sha256)))
     for word, tensors in (("input", a.inputs), ("output", a.outputs)):
-        rows += [(word, f"{visible(t.name, 40)} {t.dtype} {shape(t.shape)}") for t in tensors[:4]]
+        rows += [
+            (word, f"{visible(t.name, 40)} {visible(t.dtype)} {shape(t.shape)}")
+            for t in tensors[:4]
+        ]
     if report.samples:
         s = report.samples
         clean = "" if s.clean_accuracy is None else f", clean accuracy {percent(s.clean_accuracy)}"
