@@ -19,6 +19,7 @@ OPS: dict[str, str] = {
     "ping": "auditor.sandbox.ops:ping",
     "file_audit": "auditor.child.file_audit:run",
     "behave": "auditor.child.behave:run",
+    "inspect": "auditor.child.inspect:run",
     "measure": "auditor.child.measure:run",
     "repair": "auditor.child.repair:run",
 }

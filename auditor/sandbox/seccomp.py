@@ -44,6 +44,11 @@ def install(*, refuse_opening_for_writing: bool, gpu: bool = False) -> None:
         refuse_opening_for_writing=refuse_opening_for_writing,
         gpu=gpu,
     )
+    load(program, machine)
+
+
+def load(program: list[Instruction], machine: str) -> None:
+    """Give a filter to the kernel, for every thread. Raises OSError when it is refused."""
     code = b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("<H6xQ", len(program), ctypes.addressof(buffer))

@@ -101,9 +101,10 @@ class Watchdog:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         turn = 0
+        watched = psutil.Process(process.pid)  # not reaped before poll(), so it exists
         while process.poll() is None:
             look = not self.alone and turn % _CHILDREN_EVERY == 0
-            used = self._resident(process.pid, with_children=look)
+            used = self._resident(watched, with_children=look)
             self.peak = max(self.peak, used)
             deadline = self._deadline
             if used > self._limits.memory:
@@ -135,10 +136,10 @@ class Watchdog:
             with contextlib.suppress(OSError):
                 process.kill()
 
-    def _resident(self, pid: int, *, with_children: bool) -> int:
+    @staticmethod
+    def _resident(process: psutil.Process, *, with_children: bool) -> int:
         """Resident bytes of the process, now and then with its children's."""
         try:
-            process = psutil.Process(pid)
             used = int(process.memory_info().rss)
             if with_children:
                 for child in process.children(recursive=True):

@@ -1,6 +1,8 @@
 """What a hostile model tries inside the process is refused, and what a harmless one needs works."""
 
+import json
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,6 @@ import pytest
 from auditor.sandbox import landlock, protect, seccomp
 from auditor.sandbox.host import Worker
 from auditor.sandbox.limits import Limits
-from auditor.sandbox.protection import Protection
 from tests.sandbox.operations import ATTEMPTS, OPS
 
 WRITES = ["create", "overwrite", "append", "truncate", "unlink", "rename", "mkdir", "symlink"]
@@ -68,21 +69,64 @@ def test_reaching_out_is_refused(locked, folder, what):
     assert [p.name for p in folder.iterdir()] == ["there"]
 
 
+_OLDER_SYSTEM = """
+import json, platform, sys
+from auditor.sandbox import seccomp
+from auditor.sandbox.host import Worker
+from tests.sandbox.operations import OPS
+
+if __name__ == "__main__":
+    program = [(0x20, 0, 0, 0)]
+    for number in json.loads(sys.argv[1]):
+        program += [(0x15, 0, 1, number), (0x06, 0, 0, 0x50026)]
+    seccomp.load([*program, (0x06, 0, 0, 0x7FFF0000)], platform.machine())
+    with Worker(extra_ops=OPS) as worker:
+        told = {}
+        for what in json.loads(sys.argv[2]):
+            told[what] = worker.result("attempt", {"what": what, "path": sys.argv[3]}).body
+        states = {name: [p.status, p.detail] for name, p in worker.protections.items()}
+    print(json.dumps([told, states]))
+"""
+
+
+def _on_an_older_system(folder, missing, attempts):
+    """Run attempts in a worker whose kernel refuses the system calls `missing`."""
+    column = 0 if platform.machine() == "x86_64" else 1
+    numbers = {"landlock": (444, 444), "unshare": (272, 97), "seccomp": (317, 277)}
+    refused = [numbers[name][column] for name in missing]
+    done = subprocess.run(
+        [sys.executable, "-c", _OLDER_SYSTEM, json.dumps(refused), json.dumps(attempts), folder],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @linux_only
-def test_the_file_filter_covers_for_a_missing_landlock(folder, monkeypatch):
-    """With Landlock taken away from the worker, the system call filter refuses writes."""
-    ops = OPS | {"late": "tests.sandbox.test_protections:_lock_without_landlock"}
-    with Worker(limits=Limits(timeout=60), extra_ops=ops) as worker:
-        told = worker.result("late").body
-        assert told["status"] == "applied"
-        assert "system call filter" in told["detail"]
+def test_the_system_call_filter_covers_for_a_missing_landlock(folder, locked):
+    before = _state(folder)
+    told, states = _on_an_older_system(folder, ["landlock", "unshare"], [*WRITES, "tcp", "fork"])
+    assert [what for what, outcome in told.items() if outcome["worked"]] == []
+    assert _state(folder) == before
+    status, detail = states["no_file_writes"]
+    assert status == "applied"
+    assert "system call filter" in detail
+    assert "not implemented" in detail
+    assert states["network_namespace"][0] == "unavailable"
 
 
-def _lock_without_landlock(params, arrays, emit):
-    """Runs in a worker: what `late` says when Landlock could not be had."""
-    missing = Protection("unavailable", "Function not implemented")
-    item = protect.late({"no_file_writes": missing}, gpu=False)["no_file_writes"]
-    return {"status": item.status, "detail": item.detail}, {}
+@linux_only
+def test_without_any_mechanism_the_worker_works_and_tells(folder):
+    """Only the file size limit is left: files can be made and changed in name, not filled."""
+    attempts = ["mkdir", "create", "udp"]
+    told, states = _on_an_older_system(folder, ["landlock", "unshare", "seccomp"], attempts)
+    assert [outcome["worked"] for outcome in told.values()] == [True, False, True]
+    assert "too large" in told["create"]["how"]
+    for name in ("no_file_writes", "no_network", "no_programs", "network_namespace"):
+        assert states[name] == ["unavailable", "Function not implemented"]
 
 
 @linux_only

@@ -49,7 +49,7 @@ arrays = hnp.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, database=None)
 @given(body=st.dictionaries(st.text(), json_values, max_size=5), array=arrays)
 def test_messages_survive_the_way(body, array):
     back = _receive(_wire(Message("result", body, {"x": array})))
@@ -58,14 +58,14 @@ def test_messages_survive_the_way(body, array):
     np.testing.assert_array_equal(back.arrays["x"], array)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda b: b"AUD1" + b))
 def test_random_bytes_are_refused_and_never_crash(raw):
     with pytest.raises((TransportError, Closed)):
         _receive(raw)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(st.data())
 def test_a_damaged_frame_is_a_message_or_refused(data):
     raw = bytearray(_wire(Message("event", {"a": [1, 2.5]}, {"x": np.arange(6.0)})))
