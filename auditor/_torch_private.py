@@ -8,6 +8,7 @@ each of them. Import this module only in the sandbox child or inside functions: 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -50,11 +51,9 @@ def load_script(path: Path) -> ScriptModule:
             module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except Exception as error:
             raise UnreadableArtifact(f"{path}: {_why_not(error)}") from error
-        try:
+        # A frozen archive has no `training` attribute: it is in evaluation mode for good.
+        with contextlib.suppress(RuntimeError):
             module.eval()
-        except RuntimeError:
-            # A frozen archive has no `training` attribute: it is in evaluation mode for good.
-            pass
     return module
 
 
@@ -69,6 +68,11 @@ def _why_not(error: Exception) -> str:
     return f"torch.jit.load refuses this archive ({(lines or [type(error).__name__])[0][:200]})."
 
 
+def plain_execution() -> Any:
+    """A context in which torch.jit interprets as is, without its profiling and slow first runs."""
+    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+
+
 def inlined_forward(module: ScriptModule) -> Graph:
     """A private copy of the graph of `forward` with every call inlined; input 0 is `self`."""
     return module.inlined_graph.copy()
@@ -81,7 +85,7 @@ def forward_arguments(module: ScriptModule) -> list[tuple[str, str, bool]]:
 
 
 def attribute(owner: Any, name: str) -> Any:
-    """The attribute `name` of a script module or script object (a module comes as script object)."""
+    """The attribute `name` of a script module or object; a submodule comes as script object."""
     return getattr(owner, "_c", owner).getattr(name)
 
 
@@ -103,7 +107,7 @@ def constant(node: Node) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A resolved operator overload: call it with `call`; `arguments` are (name, type, by keyword)."""
+    """A resolved operator overload to `call`; `arguments` are (name, type, by keyword)."""
 
     name: str
     overload: str
@@ -116,7 +120,7 @@ def operator(schema: str) -> Operator | None:
     """The operator a node's schema text stands for, or None when torch knows no such overload."""
     try:
         parsed = torch._C.parse_schema(schema)
-        found = torch._C._get_operation_overload(parsed.name, parsed.overload_name)
+        found: Any = torch._C._get_operation_overload(parsed.name, parsed.overload_name)
     except RuntimeError:
         return None
     if found is None:

@@ -73,7 +73,7 @@ class Feeder:
             pieces = [[_with_batch(t) for t in call(x.contiguous())] for x in batch.unbind(0)]
             return tuple(torch.cat(column) for column in zip(*pieces, strict=True))
         pieces = []
-        for chunk in batch.split(self.rows):
+        for chunk in torch.split(batch, self.rows):
             n = chunk.shape[0]
             if n < self.rows:
                 chunk = torch.cat([chunk, chunk[-1:].expand(self.rows - n, *chunk.shape[1:])])

@@ -75,7 +75,7 @@ class TorchScriptRuntime(TorchRuntime):
 
     def call(self, x: Tensor) -> Any:
         """The loaded module's forward, without the profiling executor's slow first runs."""
-        with private.torchscript_warnings_ignored(), torch.jit.optimized_execution(False):
+        with private.torchscript_warnings_ignored(), private.plain_execution():
             result = self._module(x)
         for index, (buffer, saved, version) in enumerate(self._buffers):
             if buffer._version != version:

@@ -30,7 +30,7 @@ class ExportedTwin(InterpretedTwin):
         self._nodes = list(graph.nodes)
         self._inputs: dict[Node, str] = {}
         self._fixed: dict[Node, Any] = {}
-        self.parameters = {}
+        self.parameters: dict[str, Tensor] = {}
         self._image, self._static = self._bind_inputs(graph)
         self._outputs_kept = _user_outputs(program)
         self._calls = {node: self._callable(node) for node in self._nodes}

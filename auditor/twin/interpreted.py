@@ -211,7 +211,7 @@ def numbered(items: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
 
 
 def value_name(op: str, path: str, weight: str) -> str:
-    """``features.0`` for the layer whose weight is ``features.0.weight``, else path and operator."""
+    """``features.0`` for the layer with weight ``features.0.weight``, else path and operator."""
     if weight.endswith(".weight"):
         return weight.removesuffix(".weight")
     return f"{path}/{op}" if path else op

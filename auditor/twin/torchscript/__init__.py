@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from auditor.artifacts.torch_archive import TorchArchive
-from auditor.artifacts.torch_tensors import read_tensor, tensors
+from auditor.artifacts.torch_tensors import StoredTensor, read_tensor, tensors
 from auditor.twin.torchscript.program import Program, compile_program
 from auditor.twin.torchscript.twin import TorchScriptTwin
 
@@ -25,31 +25,43 @@ def open_twin(module: Any, archive: TorchArchive, *, device: str = "cpu") -> Tor
     return TorchScriptTwin(program, _names(program, archive), device=device)
 
 
-def _names(program: Program, archive: TorchArchive) -> Mapping[str, str]:
-    """Artifact name of each tensor of the program; tied tensors share one, scalars have none.
+_Content: TypeAlias = tuple[str, tuple[int, ...], bytes]
 
-    Graph constants (frozen archives) carry no name: they are matched by value to the archive's
-    constant table, in which torch never stores two equal tensors.
-    """
+
+def _names(program: Program, archive: TorchArchive) -> Mapping[str, str]:
+    """Artifact name of each tensor of the program; tied tensors share one, scalars have none."""
     stored = tensors(archive)
-    table: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-    if any(key.startswith("#") for key in program.values):
-        for name, entry in stored.items():
-            if name.startswith("constants.") and entry.dtype.startswith(("float", "bfloat")):
-                data = read_tensor(archive, entry)
-                table.setdefault((entry.dtype, data.shape, data.tobytes()), name)
+    frozen = any(key.startswith("#") for key in program.values)
+    table = _constant_table(archive, stored) if frozen else {}
     names: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
     for key, value in program.values.items():
         if key.startswith("#"):
-            bits = value.detach().cpu().contiguous()
-            raw = bits.reshape(-1).view(torch.uint8).numpy() if bits.numel() else np.empty(0)
-            dtype = str(value.dtype).removeprefix("torch.")
-            name = table.get((dtype, tuple(value.shape), raw.tobytes()))
+            found = table.get(_content(value))
         else:
-            name = key if key in stored else None
-        if name is None or value.dim() == 0:
-            continue
-        place = (value.data_ptr(), value.dtype, value.shape, value.stride())
-        names[key] = seen.setdefault(place, name)
+            found = key if key in stored else None
+        if found is not None and value.dim():
+            place = (value.data_ptr(), value.dtype, value.shape, value.stride())
+            names[key] = seen.setdefault(place, found)
     return names
+
+
+def _constant_table(
+    archive: TorchArchive, stored: Mapping[str, StoredTensor]
+) -> dict[_Content, str]:
+    """Names of the archive's floating constants by content.
+
+    Graph constants (frozen archives) carry no name, but torch never stores two equal ones.
+    """
+    table: dict[_Content, str] = {}
+    for name, entry in stored.items():
+        if name.startswith("constants.") and entry.dtype.startswith(("float", "bfloat")):
+            data = read_tensor(archive, entry)
+            table.setdefault((entry.dtype, data.shape, data.tobytes()), name)
+    return table
+
+
+def _content(value: Tensor) -> _Content:
+    bits = value.detach().cpu().contiguous().reshape(-1)
+    raw = bits.view(torch.uint8).numpy().tobytes() if bits.numel() else b""
+    return str(value.dtype).removeprefix("torch."), tuple(value.shape), raw

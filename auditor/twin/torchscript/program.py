@@ -249,7 +249,7 @@ def to_compute(value: Any, dtype: torch.dtype, device: str) -> Any:
 
 
 class Machine:
-    """Runs a `Program` once: `watch(step, occurrence, arguments, result)` may replace the result."""
+    """Runs a `Program`: `watch(step, occurrence, arguments, result)` may replace the result."""
 
     def __init__(
         self,

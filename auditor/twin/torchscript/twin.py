@@ -34,7 +34,7 @@ class TorchScriptTwin(InterpretedTwin):
         self._program = program
         self._keys = names
         values = {key: to_compute(v, dtype, device) for key, v in program.values.items()}
-        self.parameters = {}
+        self.parameters: dict[str, Tensor] = {}
         for key, name in names.items():  # tied tensors: one name, one tensor
             self.parameters.setdefault(name, values[key])
         slots = program.tensors.items()
