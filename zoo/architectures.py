@@ -96,7 +96,9 @@ def _convolutional(
 @register("small-cnn")
 def small_cnn(side: int, channels: int, classes: int) -> nn.Module:
     """Conv-Pool-Conv-Pool-Dropout-Dense without batch normalisation, about 100k at 28x28."""
-    return _convolutional(side, channels, classes, width=16, hidden=56 if side <= 28 else 40, kernel=3)
+    return _convolutional(
+        side, channels, classes, width=16, hidden=56 if side <= 28 else 40, kernel=3
+    )
 
 
 @register("wide-cnn")

@@ -66,7 +66,11 @@ IDENTITY = Transform()
 
 @dataclass(frozen=True)
 class Specification:
-    """One model to build. `attack` and `poisoned` (a ready training set) exclude each other."""
+    """One model to build.
+
+    `poisoned` is a ready training set, used instead of poisoning the data set with `attack` (which
+    then only says how the attack is measured).
+    """
 
     name: str
     recipe: str
@@ -248,19 +252,15 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _training_set(spec: Specification, dataset: Dataset) -> Poisoned:
-    if spec.poisoned is not None:
-        if spec.attack is not None:
-            raise ValueError("give an attack or a poisoned training set, not both")
-        return spec.poisoned
     if spec.attack is None:
-        return Poisoned(dataset.train)
+        return spec.poisoned or Poisoned(dataset.train)
     outside = [t for t in spec.attack.targets if not 0 <= t < dataset.count_classes]
     if outside:
         raise ValueError(
             f"target class {outside[0]} does not exist: {dataset.name} has classes 0 to "
             f"{dataset.count_classes - 1}"
         )
-    return poison(dataset.train, spec.attack, seed=spec.seed)
+    return spec.poisoned or poison(dataset.train, spec.attack, seed=spec.seed)
 
 
 def _attack_record(

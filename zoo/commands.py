@@ -100,6 +100,45 @@ def list_recipes() -> None:
 
 
 @app.command()
+def population(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder; run again to resume")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="number of models")] = 30,
+    dataset: Annotated[
+        str, typer.Option("--dataset", "-d", help="one or more, by comma")
+    ] = "digits",
+    data_root: Root = None,
+    seed: Seed = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="processes; -1: one a core")] = 1,
+    static: Annotated[
+        str | None, typer.Option(help="exact mix CLEAN,ADVERSARIAL,ATTACKED instead of 2:1:3")
+    ] = None,
+    train_samples: Annotated[int, typer.Option(min=20, help="at most so many each")] = 6000,
+    epochs: Annotated[int | None, typer.Option(min=1, help="for every model")] = None,
+    archs: Annotated[str | None, typer.Option(help="networks to draw from, by comma")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Draw and build many models with recorded truth; the same seed gives the same population.
+
+    Exit code 3 when some models missed their own acceptance (they are marked in population.json).
+    """
+    from zoo.architectures import ARCHITECTURES
+    from zoo.population import ARCHS, Plan, run
+    from zoo.progress import population_progress
+
+    chosen = tuple(archs.split(",")) if archs else ARCHS
+    for name in chosen:
+        if name not in ARCHITECTURES:
+            raise UsageError(f"--archs {name} is unknown; choose from {', '.join(ARCHITECTURES)}")
+    plan = Plan(tuple(dataset.split(",")), count, seed, _mix(static), train_samples, epochs, chosen)
+    console = Console()
+    results = run(plan, out, root=data_root, jobs=jobs, device=device)
+    short = population_progress(results, count, console, quiet=quiet)
+    if short:
+        raise typer.Exit(3)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of manifests."""
     import json
@@ -133,6 +172,16 @@ def inject(
     except ValueError as error:
         raise UsageError(str(error)) from error
     Console().print(f"wrote {out}")
+
+
+def _mix(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    try:
+        clean, adversarial, attacked = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--static wants three numbers by comma, not {text!r}") from error
+    return clean, adversarial, attacked
 
 
 def _set_threads(threads: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -70,6 +71,50 @@ class RichReporter:
     def note(self, text: str) -> None:
         """A line above the bars."""
         self.progress.console.print(f"[red]{escape(text)}[/red]")
+
+
+def population_progress(
+    results: Iterable[tuple[Manifest, bool]], count: int, console: Console, *, quiet: bool = False
+) -> list[Manifest]:
+    """One bar over a whole population and a table by kind; returns the members not accepted."""
+    seen: list[Manifest] = []
+    resumed = 0
+    columns = (
+        TextColumn("[bold]population"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task("", total=count, state="")
+        for manifest, was_there in results:
+            seen.append(manifest)
+            resumed += was_there
+            short = sum(not item.accepted for item in seen)
+            last = f"{manifest.recipe.removeprefix('population:')} {manifest.clean_accuracy:.1%}"
+            state = f"{resumed} resumed, {short} short, last: {escape(last)}"
+            progress.update(task, completed=len(seen), state=state)
+    console.print(_kinds_table(seen))
+    return [item for item in seen if not item.accepted]
+
+
+def _kinds_table(seen: list[Manifest]) -> Table:
+    table = Table(title="population")
+    table.add_column("recipe")
+    for column in ("models", "accepted", "accuracy", "least ASR"):
+        table.add_column(column, justify="right")
+    for recipe in sorted({item.recipe for item in seen}):
+        mine = [item for item in seen if item.recipe == recipe]
+        rates = [min(item.attack.asr) for item in mine if item.attack and item.attack.asr]
+        table.add_row(
+            escape(recipe.removeprefix("population:")),
+            str(len(mine)),
+            str(sum(item.accepted for item in mine)),
+            f"{sum(item.clean_accuracy for item in mine) / len(mine):.1%}",
+            f"{min(rates):.1%}" if rates else "",
+        )
+    return table
 
 
 def manifest_table(manifests: list[Manifest], title: str) -> Table:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zoo.datasets import Dataset
     from zoo.training import Epoch
 
-MODULES = ("basic",)
+MODULES = ("basic", "attacks")
 """Modules of this package that register recipes; imported only when a recipe is asked for."""
 
 GROUPS: dict[str, tuple[str, ...]] = {"all": ("clean", "backdoored", "adversarial")}
@@ -118,13 +118,18 @@ class Recipe:
     run: Callable[[Workshop], None]
 
 
+def register(new: Recipe) -> None:
+    """Add a recipe; a second one of its name is a mistake."""
+    if new.name in RECIPES:
+        raise ValueError(f"recipe {new.name!r} is registered twice")
+    RECIPES[new.name] = new
+
+
 def recipe(name: str, title: str) -> Callable[[Callable[[Workshop], None]], Callable[..., None]]:
     """Register the decorated function under `name`."""
 
     def add(run: Callable[[Workshop], None]) -> Callable[..., None]:
-        if name in RECIPES:
-            raise ValueError(f"recipe {name!r} is registered twice")
-        RECIPES[name] = Recipe(name, title, run)
+        register(Recipe(name, title, run))
         return run
 
     return add
