@@ -1,0 +1,245 @@
+"""Audit one artifact end to end: file, behaviour, verdict, sanitized copy, report.
+
+``scan`` is the public API behind ``audit scan``; it prints nothing. The model is only ever opened
+in child processes (`auditor.stages`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from auditor.artifacts.recognise import recognise
+from auditor.checks.interface import Check, FileCheck
+from auditor.checks.registry import all_checks, chosen
+from auditor.environment import environment
+from auditor.errors import AuditError
+from auditor.findings import CheckResult, Finding, Severity
+from auditor.inputs import load_samples, load_training
+from auditor.options import ScanOptions
+from auditor.policy.evaluate import evaluate
+from auditor.policy.model import Policy
+from auditor.report.build import About, Parts, build_error, build_report, display_path
+from auditor.report.model import Backdoor, Report, SamplesRecord, SanitizedRecord, TriggerRecord
+from auditor.samples.interface import Images
+from auditor.sanitizing import sanitize_and_reaudit
+from auditor.stages import (
+    BehaviourStage,
+    FileStage,
+    Told,
+    as_float,
+    audit_behaviour,
+    audit_file,
+    death_finding,
+    heavy_worker,
+    light_worker,
+)
+from auditor.verdict import decide
+
+__all__ = ["ScanOptions", "scan"]
+
+_BASE_BUDGET, _PER_CLASS = 60.0, 2.0
+_CRASHED = "sandbox"
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is known so far about one artifact."""
+
+    path: Path
+    options: ScanOptions
+    policy: Policy
+    checks: tuple[type[Check], ...]
+    told: Told
+    notices: list[str] = field(default_factory=list)
+    samples: Images | None = None
+    training: Images | None = None
+    file: FileStage = field(default_factory=FileStage)
+    behaviour: BehaviourStage = field(default_factory=BehaviourStage)
+    sanitized: SanitizedRecord | None = None
+    protections: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def results(self) -> list[CheckResult]:
+        """Every check's result, file checks first, a dead child as one more."""
+        results = [*self.file.results, *self.behaviour.results]
+        for stage, what in ((self.file, "parsing"), (self.behaviour, "running")):
+            if stage.died is not None:
+                finding = death_finding(stage.died, what)
+                results.append(CheckResult(_CRASHED, "flagged", "", 0.0, (finding,)))
+        return results
+
+
+def scan(
+    path: str | Path,
+    data: str | Path | None = None,
+    options: ScanOptions | None = None,
+    *,
+    told: Told = lambda what: None,
+) -> Report:
+    """Audit the model file at `path`, with labelled samples from `data` if given.
+
+    Never raises for what is wrong with the model file or the samples: the report then has an
+    ``error`` and exit code 2. Raises `UsageError` for contradictory options. `told` is called with
+    the name of each step as it starts.
+    """
+    options = options or ScanOptions()
+    if data is not None:
+        options = replace(options, data=data)
+    started = time.monotonic()
+    model = Path(path)
+    policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
+    every, notices = all_checks()
+    selected = chosen((r.check for r in every), options.checks, options.skip)
+    work = _Work(model, options, policy, selected, told, list(notices))
+    try:
+        _audit(work)
+    except AuditError as error:
+        return build_error(
+            display_path(model), error, environment=environment({}), seed=options.seed
+        )
+    return _report(work, time.monotonic() - started)
+
+
+def _audit(work: _Work) -> None:
+    recognise(work.path)
+    with contextlib.ExitStack() as stack:
+        light = stack.enter_context(light_worker(work.path, work.options))
+        behaviour_checks = [c for c in work.checks if not issubclass(c, FileCheck)]
+        wanted = work.options.profile != "file" and behaviour_checks
+        heavy = stack.enter_context(heavy_worker(work.path, work.options)) if wanted else None
+        work.told("file")
+        file_checks = [c for c in work.checks if issubclass(c, FileCheck)]
+        work.file = audit_file(light, work.path, file_checks)
+        work.protections = {k: str(v) for k, v in light.protections.items()}
+        light.close()
+        work.samples = load_samples(work.path, work.options, work.file.description, work.notices)
+        work.training = load_training(work.options, work.file.description)
+        stop = _why_not_run(work)
+        if heavy is None or stop:
+            reason = stop or f"not part of --profile {work.options.profile}"
+            work.behaviour.results = [
+                CheckResult(c.name, "skipped", reason, 0.0) for c in behaviour_checks
+            ]
+            work.behaviour.reason = reason
+            return
+        work.told("loading")
+        work.behaviour = audit_behaviour(
+            heavy,
+            work.path,
+            behaviour_checks,
+            work.samples,
+            work.training,
+            work.options,
+            _budget(work),
+            work.told,
+        )
+        work.notices.extend(work.behaviour.notices)
+        if work.behaviour.died is None and _should_sanitize(work):
+            work.told("sanitizing")
+            work.sanitized = sanitize_and_reaudit(
+                heavy, work.path, work.behaviour, work.samples, work.options, work.notices
+            )
+
+
+def _why_not_run(work: _Work) -> str:
+    """The gate before running: a file that would act on the machine is not loaded."""
+    if work.file.died is not None:
+        return "not run: the file could not be checked first"
+    blocking = [f for r in work.file.results for f in r.findings if f.blocks_run]
+    if blocking and not work.options.run_anyway:
+        return f"not run: {blocking[0].title} ({blocking[0].rule}); --run-anyway overrides"
+    return ""
+
+
+def _budget(work: _Work) -> float:
+    """Seconds for the behaviour checks: as stated, else 60 and more with many classes."""
+    if work.policy.budget is not None:
+        return work.policy.budget
+    classes = work.samples.count_classes if work.samples is not None else 10
+    return _BASE_BUDGET + _PER_CLASS * max(0, classes - 10)
+
+
+def _should_sanitize(work: _Work) -> bool:
+    if work.options.sanitize is False or work.samples is None:
+        if work.options.sanitize and work.samples is None:
+            work.notices.append("Not sanitized: needs labelled samples (--data).")
+        return False
+    if work.options.sanitize:
+        return True
+    findings = [f for r in work.behaviour.results for f in r.findings]
+    return any(f.severity >= Severity.MEDIUM and f.target_class is not None for f in findings)
+
+
+def _report(work: _Work, seconds: float) -> Report:
+    shown = display_path(work.path)
+    results = work.results
+    outcome = evaluate(
+        work.policy,
+        results,
+        path=shown,
+        today=datetime.datetime.now(datetime.UTC).date(),
+        baseline=work.options.baseline,
+    )
+    findings = [finding for _, finding in outcome.findings]
+    decision = decide(
+        findings,
+        results,
+        samples_given=work.samples is not None,
+        fail_on=work.policy.gate,
+        unmet=outcome.unmet,
+    )
+    parts = Parts(
+        path=shown,
+        description=work.file.description,
+        samples=_samples_record(work),
+        checks=results,
+        about={c.name: About(c.title, c.doc) for c in work.checks},
+        findings=outcome.findings,
+        suppressions=outcome.suppressions,
+        backdoor=_backdoor(work, findings),
+        sanitized=work.sanitized,
+        notices=[*work.notices, *outcome.notices],
+        policy=work.policy.to_json(work.options.policy_source),
+        environment=environment(work.protections),
+        seed=work.options.seed,
+        seconds=seconds,
+        images=work.options.images,
+    )
+    return build_report(parts, decision)
+
+
+def _samples_record(work: _Work) -> SamplesRecord | None:
+    if work.samples is None:
+        return None
+    accuracy = next(
+        (r.metrics["accuracy.clean"] for r in work.results if "accuracy.clean" in r.metrics), None
+    )
+    return SamplesRecord(
+        source=work.samples.source,
+        count=len(work.samples),
+        classes=work.samples.classes,
+        preprocessing=work.behaviour.facts.get("preprocessing", {}),
+        clean_accuracy=as_float(accuracy),
+    )
+
+
+def _backdoor(work: _Work, findings: Sequence[Finding]) -> Backdoor:
+    """Targets named by serious findings; the strongest recovered trigger. No probability yet."""
+    targets = {
+        f.target_class
+        for f in findings
+        if f.target_class is not None and f.severity >= Severity.MEDIUM
+    }
+    trigger = None
+    if work.behaviour.triggers:
+        first = work.behaviour.triggers[0]
+        size, asr = as_float(first.get("size")), as_float(first.get("asr"))
+        if size is not None and asr is not None:
+            trigger = TriggerRecord(family=str(first.get("family", "")), size=size, asr=asr)
+    return Backdoor(target_classes=tuple(sorted(targets)), trigger=trigger)
