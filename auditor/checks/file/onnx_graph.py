@@ -69,7 +69,8 @@ class Program:
     """A model as the rules see it.
 
     `tensors` are stored tensors by value name, `inputs` the graph inputs without initializers as
-    (dtype name, shape with ints or names), `producer` maps a value to its node.
+    (dtype name, shape with ints or names), `producer` maps a value to its node. `skeleton` is the
+    protobuf with large tensors turned into inputs, for onnx's checker and shape inference.
     """
 
     main: Graph
@@ -79,6 +80,7 @@ class Program:
     consumers: dict[str, list[Node]]
     opsets: dict[str, int]
     model: ir.Model
+    skeleton: onnx.ModelProto | None = None
 
     def array(self, name: str, max_bytes: int = 1 << 26) -> NDArray[Any] | None:
         """Numbers of the stored tensor `name`; None when absent, unreadable or too large."""
@@ -107,7 +109,11 @@ def load_program(path: Path) -> Program:
 @lru_cache(maxsize=1)
 def _load(path: Path, mtime: int, size: int) -> Program:
     del mtime, size  # part of the key only: a changed file is read again
-    return build_program(onnx_load.load_ir(path))
+    proto = onnx_load.read_model(path).proto
+    bare = skeleton_of(proto)
+    program = build_program(onnx_load.to_ir(proto, path))
+    program.skeleton = bare
+    return program
 
 
 def build_program(model: ir.Model) -> Program:
@@ -136,6 +142,36 @@ def build_program(model: ir.Model) -> Program:
             consumers.setdefault(name, []).append(node)
     opsets = {domain: int(version) for domain, version in model.opset_imports.items()}
     return Program(main, tensors, inputs, producer, consumers, opsets, model)
+
+
+SKELETON_BYTES = 1 << 14
+"""Stored tensors up to this size stay in the skeleton: shapes and axes are among them."""
+
+
+def skeleton_of(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `proto` whose large and external initializers are typed graph inputs."""
+    bare = onnx.ModelProto()
+    for entry, value in proto.ListFields():
+        if entry.name == "graph":
+            continue
+        if hasattr(value, "extend"):
+            getattr(bare, entry.name).extend(value)
+        elif entry.message_type is None:
+            setattr(bare, entry.name, value)
+    graph = bare.graph
+    graph.name = proto.graph.name
+    graph.node.extend(proto.graph.node)
+    graph.input.extend(proto.graph.input)
+    graph.output.extend(proto.graph.output)
+    graph.value_info.extend(proto.graph.value_info)
+    known = {value.name for value in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == 0 and tensor.ByteSize() <= SKELETON_BYTES:
+            graph.initializer.add().CopyFrom(tensor)
+        elif tensor.name not in known:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.add().CopyFrom(info)
+    return bare
 
 
 def _make_names_unique(model: ir.Model) -> None:
@@ -213,10 +249,12 @@ def _shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
     return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
 
 
-def slice_model(program: Program, targets: tuple[str, ...]) -> onnx.ModelProto | None:
-    """The part of the model that computes `targets`, as a model of its own.
+def slice_model(
+    program: Program, targets: tuple[str, ...], free: frozenset[str] = frozenset()
+) -> onnx.ModelProto | None:
+    """The part of the model that computes `targets` from inputs and `free` values, as a model.
 
-    None when a target lies in a Loop or Scan body or needs a tensor that cannot be read.
+    None when it needs a value of a Loop or Scan body that is not `free`, or an unreadable tensor.
     """
     wanted, nodes, stack = set[str](), dict[int, Node](), [*targets]
     while stack:
@@ -244,7 +282,7 @@ def slice_model(program: Program, targets: tuple[str, ...]) -> onnx.ModelProto |
             if array is None:
                 return None
             proto.graph.initializer.append(_tensor_proto(name, program.tensors[name], array))
-        elif name in program.inputs:
+        elif name in program.inputs or name in free:
             proto.graph.input.add(name=name)
         else:
             return None

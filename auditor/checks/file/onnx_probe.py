@@ -84,7 +84,7 @@ RANGES: tuple[tuple[str, float, float], ...] = (
 def open_slice(program: Program, targets: tuple[str, ...]) -> Slice | None:
     """A `Slice` for `targets`; None when it cannot be evaluated safely."""
     proto = slice_model(program, targets)
-    if proto is None or _too_much(proto):
+    if proto is None or too_much(proto):
         return None
     shapes, dtypes = {}, {}
     for value in proto.graph.input:
@@ -104,7 +104,8 @@ def open_slice(program: Program, targets: tuple[str, ...]) -> Slice | None:
     return Slice(run, targets, shapes, dtypes)
 
 
-def _too_much(proto: onnx.ModelProto) -> bool:
+def too_much(proto: onnx.ModelProto) -> bool:
+    """True when a slice loops, draws random numbers or makes a value above `MAX_STEP`."""
     nodes = list(proto.graph.node)
     while nodes:
         node = nodes.pop()

@@ -1,0 +1,40 @@
+"""Values of a graph that do not depend on its input, computed the way a compiler folds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.checks.file.onnx_graph import Program, slice_model
+from auditor.checks.file.onnx_probe import too_much
+
+MAX_FOLD_NODES = 200
+
+
+def fold(program: Program, name: str) -> NDArray[Any] | None:
+    """The constant `name`, None when it depends on an input or cannot be computed cheaply."""
+    if name in program.tensors:
+        return program.array(name)
+    proto = slice_model(program, (name,))
+    if proto is None or proto.graph.input or len(proto.graph.node) > MAX_FOLD_NODES:
+        return None
+    if too_much(proto):
+        return None
+    from onnx.reference import ReferenceEvaluator  # only computed sizes need it
+
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(ReferenceEvaluator(proto).run(None, {})[0])
+    except Exception:  # hostile constants fail in many ways: then the value is unknown
+        return None
+
+
+def scalar(program: Program, name: str) -> float | None:
+    """`fold` for a single finite number."""
+    value = fold(program, name)
+    if value is None or value.size != 1 or value.dtype.kind not in "fiub":
+        return None
+    number = float(value.reshape(-1)[0])
+    return number if np.isfinite(number) else None
