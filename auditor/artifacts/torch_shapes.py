@@ -126,7 +126,7 @@ def _accepts(call: Callable[[Tensor], Sequence[Tensor]], x: Tensor, rows: int | 
             outputs = call(x)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
         return False
-    floats = [t for t in outputs if t.is_floating_point()]
+    floats = [t for t in outputs if t.is_floating_point()] or list(outputs)
     if not floats or any(0 in t.shape for t in floats):
         return False
     return rows is None or (floats[0].dim() > 0 and floats[0].shape[0] == rows)
