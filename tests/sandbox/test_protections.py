@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -255,10 +256,9 @@ def _use_libraries(params, arrays, emit):
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
     session = onnxruntime.InferenceSession(model.SerializeToString())
     points = np.array([[0.0], [0.1], [5.0], [5.1]])
-    import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
         scripted = torch.jit.trace(torch.nn.ReLU(), torch.ones(2))
         buffer = io.BytesIO()
         torch.jit.save(scripted, buffer)
@@ -270,3 +270,35 @@ def _use_libraries(params, arrays, emit):
     done["kmeans"] = len(set(KMeans(2, n_init=2, random_state=0).fit_predict(points)))
     done["onnxruntime"] = float(session.run(None, {"x": np.ones(2, "f4")})[0][0])
     return done, {}
+
+
+@linux_only
+def test_a_model_that_saves_a_file_when_run_saves_none(tmp_path):
+    """TorchScript can call torch.save in forward; outside it does, which proves the attempt."""
+    import torch
+
+    written, model = tmp_path / "written", tmp_path / "model.pt"
+    code = f"def forward(self, x):\n    torch.save(x, {str(written)!r})\n    return x * 2\n"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        module = torch.jit.ScriptModule()
+        module.define(code)
+        torch.jit.save(module, model)
+        module(torch.ones(1))
+    assert written.stat().st_size > 0
+    written.unlink()
+    ops = {"run": "tests.sandbox.test_protections:_run_script"}
+    with Worker(limits=Limits(timeout=60, threads=1), readable=[model], extra_ops=ops) as worker:
+        body = worker.result("run", {"model": str(model)}).body
+        assert worker.protections["no_file_writes"].status == "applied"
+    assert body == {"answer": 2.0}
+    assert not written.exists()
+
+
+def _run_script(params, arrays, emit):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        answer = torch.jit.load(params["model"])(torch.ones(1))
+    return {"answer": float(answer)}, {}
