@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zoo.datasets import Dataset
     from zoo.training import Epoch
 
-MODULES = ("basic", "attacks")
+MODULES = ("basic", "attacks", "levels")
 """Modules of this package that register recipes; imported only when a recipe is asked for."""
 
 GROUPS: dict[str, tuple[str, ...]] = {"all": ("clean", "backdoored", "adversarial")}
