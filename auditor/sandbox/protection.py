@@ -15,6 +15,9 @@ class Protection:
     status: Status
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.status}: {self.detail}"
+
     @classmethod
     def read_all(cls, told: object) -> dict[str, Protection]:
         """Protections as the process told them, before it had touched the artifact."""

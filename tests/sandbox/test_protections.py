@@ -202,6 +202,7 @@ def test_every_protection_says_what_it_is_or_why_it_is_not(locked):
     assert set(locked.protections) == names
     assert all(item.detail for item in locked.protections.values())
     assert locked.protections["limited_reads"].status == "off"
+    assert str(locked.protections["limited_reads"]) == "off: not asked for"
 
 
 def _unavailable(*arguments, **named):
