@@ -37,6 +37,8 @@ def environment(home: str, threads: int | None) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
+        # torch.optim imports the compiler, which insists on a cache folder that exists.
+        "TORCHINDUCTOR_CACHE_DIR": str(home),
         # joblib would try to create semaphores and warn about not being allowed to.
         "JOBLIB_MULTIPROCESSING": "0",
         # onnxruntime's own builds report their use to its maker, on Linux and macOS as well since
