@@ -1,0 +1,1 @@
+"""Certified lower bounds of robustness: interval and CROWN bounds, randomized smoothing."""
