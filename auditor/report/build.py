@@ -179,7 +179,8 @@ def png_data_uri(pixels: NDArray[np.uint8]) -> str:
     """
     from PIL import Image
 
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+    grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if pixels.dtype != np.uint8 or not grey_or_rgb or 0 in pixels.shape:
         raise ValueError(f"a figure must be uint8 (H, W) or (H, W, 3), not {pixels.shape}")
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)

@@ -19,7 +19,16 @@ from markupsafe import Markup
 
 from auditor.report.interface import Format
 from auditor.report.model import CheckRecord, FigureRecord, Report
-from auditor.report.series import Chart, Confusion, Curve, GraphPath, PerClass, Scatter, charts
+from auditor.report.series import (
+    Chart,
+    Confusion,
+    Curve,
+    GraphPath,
+    PerClass,
+    Scatter,
+    Table,
+    charts,
+)
 from auditor.report.summary import (
     LIMITS,
     backdoor_sentence,
@@ -28,7 +37,9 @@ from auditor.report.summary import (
     coverage_sentence,
     finding_place,
     headline,
+    result_line,
     severity_counts,
+    was_run,
 )
 from auditor.report.svg import draw
 from auditor.report.text import number, percent, plural, shape, size, visible
@@ -70,6 +81,12 @@ class Drawing:
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
+    @property
+    def numeric(self) -> frozenset[str]:
+        """The columns to align right."""
+        first = zip(self.columns, self.rows[0], strict=True) if self.rows else ()
+        return frozenset(name for name, value in first if isinstance(value, int | float))
+
 
 @dataclass(frozen=True, slots=True)
 class CheckView:
@@ -79,6 +96,9 @@ class CheckView:
     drawings: tuple[Drawing, ...]
     figures: tuple[FigureRecord, ...]
     scalars: tuple[tuple[str, Any], ...]
+    result: str
+    shown_above: bool
+    """Its pictures stand with the recovered trigger; each picture is in the page once."""
 
 
 def content_policy(style: str, script: str) -> str:
@@ -91,17 +111,14 @@ def content_policy(style: str, script: str) -> str:
 
 def page(report: Report) -> Mapping[str, Any]:
     """Everything the template needs of one report, worked out here so that it only places."""
-    hot = frozenset(report.backdoor.target_classes)
-    trigger = report.backdoor.trigger
-    image = trigger.image if trigger and trigger.image else ""
     return {
         "report": report,
         "head": headline(report),
         "tiles": _tiles(report),
         "counts": severity_counts(report),
         "places": [finding_place(report, f) for f in report.findings],
-        "checks": [_check(report, check, hot) for check in report.checks],
-        "trigger_image": image if _PNG.fullmatch(image) else "",
+        "checks": [_check(report, check) for check in report.checks],
+        "trigger_image": _trigger_image(report),
         "backdoor": backdoor_sentence(report),
         "coverage": coverage_sentence(report),
         "sanitized": _sanitized(report),
@@ -121,9 +138,12 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    environment.filters.update(number=number, percent=percent, size=size, shape=shape)
+    environment.filters.update(
+        number=number, percent=percent, plural=plural, png_width=png_width, size=size, shape=shape
+    )
     return environment
 
 
@@ -148,7 +168,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         targets = ", ".join(class_label(report, t) for t in found.target_classes) or "unknown"
         tiles.append(("Backdoor target", targets, "class the trigger leads to"))
     else:
-        tiles.append(("Backdoor", "none seen" if report.checks else "unknown", ""))
+        tiles.append(("Backdoor", "none seen" if was_run(report) else "not examined", ""))
     if found.trigger:
         note = f"{found.trigger.family} trigger"
         tiles.append(("Attack success rate", percent(found.trigger.asr), note))
@@ -160,16 +180,23 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _check(report: Report, check: CheckRecord, hot: frozenset[int]) -> CheckView:
+def _check(report: Report, check: CheckRecord) -> CheckView:
     scalars = [(n, v) for n, v in check.metrics.items() if isinstance(v, bool | int | float | str)]
+    figures = tuple(f for f in report.figures if f.check == check.name and _PNG.fullmatch(f.image))
     return CheckView(
         record=check,
-        drawings=tuple(_drawing(chart, check, hot) for chart in charts(check)),
-        figures=tuple(
-            f for f in report.figures if f.check == check.name and _PNG.fullmatch(f.image)
-        ),
+        drawings=tuple(_drawing(chart, check, report) for chart in charts(check)),
+        figures=figures,
         scalars=tuple(scalars),
+        result=result_line(check),
+        shown_above=bool(report.backdoor.trigger and figures and check.status == "flagged"),
     )
+
+
+def _trigger_image(report: Report) -> str:
+    trigger = report.backdoor.trigger
+    image = trigger.image if trigger and trigger.image else ""
+    return image if _PNG.fullmatch(image) else ""
 
 
 _TITLES = {
@@ -178,10 +205,12 @@ _TITLES = {
     PerClass: "By class",
     Scatter: "Activations in two dimensions",
     GraphPath: "Path through the graph",
+    Table: "In numbers",
 }
 
 
-def _drawing(chart: Chart, check: CheckRecord, hot: frozenset[int]) -> Drawing:
+def _drawing(chart: Chart, check: CheckRecord, report: Report) -> Drawing:
+    hot = frozenset(report.backdoor.target_classes)
     title = f"{_TITLES[type(chart)]}: {check.title or check.name}"
     legend: tuple[tuple[str, str], ...] = ()
     columns: tuple[str, ...] = ()
@@ -191,16 +220,36 @@ def _drawing(chart: Chart, check: CheckRecord, hot: frozenset[int]) -> Drawing:
             legend = tuple((f"c{i % 10}", s.name) for i, s in enumerate(chart.series))
         columns = ("attack", "strength", "accuracy", "low", "high")
         rows = tuple((s.name, *point) for s in chart.series for point in s.points)
-    elif isinstance(chart, PerClass):
+    elif isinstance(chart, PerClass | Table):
         columns, rows = chart.columns, chart.rows
     elif isinstance(chart, Confusion):
         columns = ("true class", *map(str, range(len(chart.rows))))
         rows = tuple((i, *map(int, row)) for i, row in enumerate(chart.rows))
     elif isinstance(chart, Scatter):
         legend = _scatter_legend(chart)
+        hot = hot if _labels_are_classes(chart, report) else frozenset()
     else:
         columns, rows = ("operator", "node"), chart.nodes
     return Drawing(title, draw(chart, title, hot), legend, columns, rows)
+
+
+def _labels_are_classes(chart: Scatter, report: Report) -> bool:
+    """Whether the labels of the points are the model's classes (and not "clean", "triggered")."""
+    names = report.samples.classes if report.samples else ()
+    plain = tuple(map(str, range(len(chart.classes))))
+    return chart.classes in ((), names, plain)
+
+
+def png_width(image: str) -> int:
+    """CSS pixels to show a PNG data URI at: small pictures enlarged by a whole factor.
+
+    A single sample is at most 132 wide, a sheet of them 640 wide and 300 high.
+    """
+    head = base64.b64decode(image.partition(",")[2][:44])
+    width, height = (int.from_bytes(head[at : at + 4]) for at in (16, 20))
+    most_wide, most_high = (132, 132) if width < 1.5 * height else (640, 300)
+    factor = min(most_wide // max(width, 1), most_high // max(height, 1))
+    return min(max(width, 1) * max(factor, 1), 1_000)
 
 
 def _scatter_legend(chart: Scatter) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ or issue references can come out of a model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from auditor.report.interface import Format
@@ -22,7 +23,8 @@ from auditor.report.summary import (
 from auditor.report.text import number, percent, size, visible
 
 MARK = {"pass": "✅", "review": "🟡", "fail": "❌", "incomplete": "⚠️"}
-_SPECIAL = frozenset("\\`*_{}[]()<>#+|&@:~!$\"'=-^")
+_SPECIAL = frozenset("\\`*_{}[]()<>#|&@:~!$\"'")
+_LIST_START = re.compile(r"([-+=]|\d+[.)])")
 
 
 class MarkdownFormat(Format):
@@ -56,7 +58,12 @@ def escape(text: str, limit: int | None = None) -> str:
             out.append(f"&#{ord(character)};")
         else:
             out.append(character)
-    return "".join(out)
+    inline = "".join(out)
+    start = _LIST_START.match(inline)
+    if start is None:
+        return inline
+    mark = start.end() - 1
+    return f"{inline[:mark]}&#{ord(inline[mark])};{inline[mark + 1 :]}"
 
 
 def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

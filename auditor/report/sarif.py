@@ -46,7 +46,12 @@ def sarif_log(reports: Sequence[Report]) -> dict[str, Any]:
     """The log as plain values."""
     rules: dict[str, dict[str, Any]] = {}
     results: list[dict[str, Any]] = []
-    for index, report in enumerate(reports):
+    artifacts: list[dict[str, Any]] = []
+    for report in reports:
+        artifact = _artifact(report)
+        if artifact not in artifacts:
+            artifacts.append(artifact)
+        index = artifacts.index(artifact)
         results.extend(_result(report, index, finding, rules) for finding in report.findings)
         for dropped in report.suppressions:
             result = _result(report, index, dropped.finding, rules)
@@ -55,7 +60,7 @@ def sarif_log(reports: Sequence[Report]) -> dict[str, Any]:
     run = {
         "tool": {"driver": _driver(reports, list(rules.values()))},
         "automationDetails": {"id": category},
-        "artifacts": [_artifact(report) for report in reports],
+        "artifacts": artifacts,
         "invocations": [_invocation(reports)],
         "columnKind": "unicodeCodePoints",
         "results": results[:MAX_RESULTS],

@@ -1,10 +1,16 @@
 """Tables and charts hidden in check metrics, recognised by name and shape, for any check.
 
-The last part of a metric's dotted name decides: ``curve`` is a list of [epsilon, accuracy, low,
-high] (or a map of such lists by name), ``confusion`` a square list of lists, ``per_class`` a list
-of flat maps, ``scatter`` ``{"points": [[x, y, label], ...], "classes": [...]}``, ``path`` a list
-of [operator, node name] in the order of the graph. What does not have the shape is ignored here and
-still stands in the JSON.
+The last part of a metric's dotted name decides:
+
+- ``curve``: a list of [epsilon, accuracy, low, high] or of maps with these keys, or a map of such
+  lists by name;
+- ``confusion``: a square list of lists of counts;
+- ``per_class``: a list of flat maps, or of ``{"epsilon": e, "classes": [maps]}``;
+- ``table``: a list of flat maps about anything;
+- ``scatter``: ``{"points": [[x, y, label], ...], "classes": [names]}``;
+- ``path``: a list of [operator, node name] in the order of the graph.
+
+What does not have the shape is not drawn and still stands in the JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ MAX_CLASSES = 60
 
 MAX_POINTS = 2_000
 MAX_NODES = 40
+MAX_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,15 @@ class PerClass:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A table about anything; nothing is drawn of it."""
+
+    metric: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scatter:
     """Points in the plane with an integer label each."""
 
@@ -72,7 +88,7 @@ class GraphPath:
     nodes: tuple[tuple[str, str], ...]
 
 
-Chart: TypeAlias = Curve | Confusion | PerClass | Scatter | GraphPath
+Chart: TypeAlias = Curve | Confusion | PerClass | Table | Scatter | GraphPath
 
 
 def charts(check: CheckRecord) -> Iterator[Chart]:
@@ -93,6 +109,8 @@ def _series(name: str, value: Any) -> Series | None:
         return None
     points: list[tuple[float, float, float, float]] = []
     for row in value:
+        if isinstance(row, dict):
+            row = [row[k] for k in ("epsilon", "accuracy", "low", "high") if k in row]
         if not (isinstance(row, list) and len(row) in (2, 4) and all(map(_number, row))):
             return None
         x, y, *interval = (float(v) for v in row)
@@ -117,13 +135,41 @@ def _confusion(metric: str, value: Any) -> Confusion | None:
     return Confusion(metric, tuple(tuple(float(v) for v in row) for row in value))
 
 
-def _per_class(metric: str, value: Any) -> PerClass | None:
+def _flat_table(value: Any) -> tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]] | None:
+    """Columns and rows of a list of flat maps, or None."""
     if not isinstance(value, list) or not value or not all(isinstance(r, dict) for r in value):
         return None
     columns = tuple(dict.fromkeys(key for row in value for key in row))
-    if not columns:
+    rows = tuple(tuple(row.get(c, "") for c in columns) for row in value[:MAX_ROWS])
+    if not columns or any(isinstance(cell, list | dict) for row in rows for cell in row):
         return None
-    return PerClass(metric, columns, tuple(tuple(r.get(c, "") for c in columns) for r in value))
+    return columns, rows
+
+
+def _per_class(metric: str, value: Any) -> PerClass | None:
+    table = _flat_table(_pivot(value) or value)
+    return PerClass(metric, *table) if table else None
+
+
+def _pivot(value: Any) -> list[dict[str, Any]]:
+    """One row a class with a column for each epsilon, from one list of rows for each epsilon."""
+    if not isinstance(value, list):
+        return []
+    merged: dict[Any, dict[str, Any]] = {}
+    for part in value:
+        if not (isinstance(part, dict) and isinstance(part.get("classes"), list)):
+            return []
+        for row in part["classes"]:
+            if not (isinstance(row, dict) and isinstance(row.get("class"), int | str)):
+                return []
+            mine = merged.setdefault(row["class"], {"class": row["class"]})
+            mine[f"accuracy at {part.get('epsilon', '?')}"] = row.get("accuracy", "")
+    return list(merged.values())
+
+
+def _table(metric: str, value: Any) -> Table | None:
+    table = _flat_table(value)
+    return Table(metric, *table) if table else None
 
 
 def _scatter(metric: str, value: Any) -> Scatter | None:
@@ -154,4 +200,5 @@ _READERS = {
     "per_class": _per_class,
     "scatter": _scatter,
     "path": _path,
+    "table": _table,
 }

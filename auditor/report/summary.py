@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from auditor.report.model import FindingRecord, Report
-from auditor.report.text import percent, plural
+from auditor.report.model import CheckRecord, FindingRecord, Report
+from auditor.report.text import number, percent, plural, visible
 
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 
@@ -104,7 +104,7 @@ def backdoor_sentence(report: Report) -> str:
     """One line on backdoor evidence."""
     found = report.backdoor
     if not found.target_classes and found.trigger is None:
-        return "no backdoor evidence" if report.checks else "not examined"
+        return "no backdoor evidence" if was_run(report) else "not examined: the model was not run"
     targets = ", ".join(class_label(report, t) for t in found.target_classes) or "unknown"
     line = f"target class {targets}"
     if found.trigger is not None:
@@ -112,6 +112,15 @@ def backdoor_sentence(report: Report) -> str:
     if found.probability is not None:
         line += f", probability {found.probability:.2f}"
     return line
+
+
+def was_run(report: Report) -> bool:
+    """Whether the model answered anything, so that "none seen" means that somebody looked."""
+    measured = any(name.startswith(_BEHAVIOUR) for name in report.metrics)
+    return measured and not any(f.blocks_run for f in report.findings)
+
+
+_BEHAVIOUR = ("accuracy.", "probe.", "probing.", "inversion.", "backdoor.", "robustness.")
 
 
 def class_label(report: Report, index: int) -> str:
@@ -128,3 +137,16 @@ def finding_place(report: Report, finding: FindingRecord) -> str:
     if finding.target_class is not None:
         parts.append(f"class {class_label(report, finding.target_class)}")
     return ", ".join(p for p in parts if p)
+
+
+def result_line(check: CheckRecord, most: int = 4) -> str:
+    """What a check says in one line: its reason, else its first numbers (not those of a grid)."""
+    if check.reason:
+        return visible(check.reason)
+    shown = [
+        f"{visible(name, 40)} {number(value)}"
+        for name, value in check.metrics.items()
+        if isinstance(value, bool | int | float) and "@" not in name
+    ]
+    more = f" (+{len(shown) - most} more)" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

@@ -10,12 +10,21 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from auditor.report.series import Chart, Confusion, Curve, GraphPath, PerClass, Scatter, Series
+from auditor.report.series import (
+    Chart,
+    Confusion,
+    Curve,
+    GraphPath,
+    PerClass,
+    Scatter,
+    Series,
+    Table,
+)
 from auditor.report.text import number, percent, visible
 
 WIDTH = 460
 HEIGHT = 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 46
 COLOURS = 10
 """Classes ``c0`` to ``c9`` in the style sheet."""
 
@@ -30,6 +39,8 @@ def draw(chart: Chart, title: str, highlight: frozenset[int]) -> Markup:
         return scatter(chart, title, highlight)
     if isinstance(chart, GraphPath):
         return graph_path(chart, title)
+    if isinstance(chart, Table):
+        return Markup("")
     return bars(chart, title, highlight)
 
 
@@ -37,13 +48,13 @@ def curve(chart: Curve, title: str) -> Markup:
     """Accuracy against strength, with the interval as a band and one dash pattern a series."""
     xs = [x for s in chart.series for x, *_ in s.points]
     low, high = min(xs), max(xs)
-    span = (high - low) or 1.0
+    room = WIDTH - LEFT - RIGHT
 
     def px(x: float) -> float:
-        return LEFT + (x - low) / span * (WIDTH - LEFT - RIGHT)
+        return LEFT + room * ((x - low) / (high - low) if high > low else 0.5)
 
     parts = [_y_axis(1.0, as_percent=True)]
-    ticks = [low + span * i / 4 for i in range(5)] if high > low else [low]
+    ticks = [low + (high - low) * i / 4 for i in range(5)] if high > low else [low]
     parts += [_x_label(px(x), number(round(x, 4))) for x in ticks]
     parts.append(_caption("attack strength", "accuracy"))
     for index, series in enumerate(chart.series):

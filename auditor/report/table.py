@@ -25,6 +25,7 @@ from auditor.report.summary import (
     coverage_sentence,
     finding_place,
     headline,
+    result_line,
 )
 from auditor.report.text import number, percent, shape, size, visible
 
@@ -194,17 +195,9 @@ def _checks(report: Report) -> RenderableType | None:
             Text(visible(c.name)),
             Text(c.status, style=STATUS_STYLE[c.status]),
             f"{c.seconds:.1f}",
-            Text(visible(c.reason) or _scalars(c.metrics)),
+            Text(result_line(c)),
         )
     return table
-
-
-def _scalars(metrics: dict[str, object]) -> str:
-    shown = [
-        (n, v) for n, v in metrics.items() if isinstance(v, bool | int | float) and "@" not in n
-    ]
-    text = ", ".join(f"{visible(n, 40)} {number(v)}" for n, v in shown[:4])
-    return text + (f" (+{len(shown) - 4} more)" if len(shown) > 4 else "")
 
 
 def _robustness(report: Report) -> RenderableType | None:

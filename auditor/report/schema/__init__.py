@@ -1,0 +1,1 @@
+"""The published JSON Schema of `report.json`; ``python -m auditor.report.schema`` renews it."""
