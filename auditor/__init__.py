@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from auditor.version import __version__
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from auditor.scan import ScanOptions, scan
 
 __all__ = ["ScanOptions", "__version__", "open_artifact", "scan"]
+
+# onnxruntime's own builds report their use to its maker unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "open_artifact": "auditor.artifacts.open",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,15 @@ from auditor.report.model import SanitizedRecord
 from auditor.samples.interface import Images
 from auditor.samples.preprocessing import from_json
 from auditor.sandbox.host import Worker
-from auditor.stages import BehaviourStage, Repaired, ask_repair, audit_behaviour, heavy_worker
+from auditor.stages import (
+    REAUDIT_SECONDS,
+    BehaviourStage,
+    Repaired,
+    ask_asr,
+    ask_repair,
+    audit_behaviour,
+    heavy_worker,
+)
 from auditor.version import __version__
 
 _COMPARED = ("accuracy", "probe", "robustness.fgsm")
@@ -52,8 +59,12 @@ def sanitize_and_reaudit(
     except (AuditError, KeyError, ValueError, OSError) as error:
         notices.append(f"Not sanitized: the changed parameters do not fit the file ({error}).")
         return None
-    after = _reaudit(target, before, samples, options)
+    first_rates = ask_asr(worker, before.triggers, options)
+    after, second_rates = _reaudit(target, before, samples, options)
     first, second = _measures(before.results), _measures(after.results)
+    for measures, rates in ((first, first_rates), (second, second_rates)):
+        if rates:
+            measures["recovered.asr.max"] = max(rates)
     drop = first.get("accuracy.clean", 0.0) - second.get("accuracy.clean", 0.0)
     if after.died is not None or after.reason or drop > options.max_accuracy_drop:
         for file in written:
@@ -80,8 +91,11 @@ def _write(path: Path, target: Path, repaired: Repaired) -> tuple[Path, ...]:
 
 def _reaudit(
     target: Path, before: BehaviourStage, samples: Images | None, options: ScanOptions
-) -> BehaviourStage:
-    """The same checks with the same preprocessing on the written file, in a fresh process."""
+) -> tuple[BehaviourStage, list[float]]:
+    """The same checks with the same preprocessing on the written file, in a fresh process.
+
+    Also the recovered triggers' ASR there.
+    """
     names = {r.name for r in before.results if r.status in {"passed", "flagged"}}
     checks: list[type[Check]] = [
         r.check for r in all_checks()[0] if r.check.name in names and r.check.name in _COMPARED
@@ -89,17 +103,19 @@ def _reaudit(
     values: dict[str, Any] | None = before.facts.get("preprocessing", {}).get("values")
     known = from_json(values) if values else None
     with heavy_worker(target, options) as worker:
-        return audit_behaviour(
+        stage = audit_behaviour(
             worker,
             target,
             checks,
             samples,
             None,
-            replace(options, checks=(), skip=()),
-            60.0,
+            options,
+            REAUDIT_SECONDS,
             lambda what: None,
             known,
         )
+        rates = ask_asr(worker, before.triggers, options) if stage.died is None else []
+        return stage, rates
 
 
 def _measures(results: list[CheckResult]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _audit(work: _Work) -> None:
         work.told("file")
         file_checks = [c for c in work.checks if issubclass(c, FileCheck)]
         work.file = audit_file(light, work.path, file_checks)
-        work.protections = {k: str(v) for k, v in light.protections.items()}
+        work.protections = {k: asdict(v) for k, v in light.protections.items()}
         light.close()
         work.samples = load_samples(work.path, work.options, work.file.description, work.notices)
         work.training = load_training(work.options, work.file.description)

@@ -18,7 +18,7 @@ from auditor.artifacts.interface import Description
 from auditor.checks.interface import Check
 from auditor.checks.wire import from_wire
 from auditor.child.file_audit import description_from_wire
-from auditor.errors import SandboxError
+from auditor.errors import AuditError, SandboxError
 from auditor.findings import CheckResult, Finding, Severity
 from auditor.inputs import to_wire
 from auditor.options import ScanOptions
@@ -31,6 +31,7 @@ from auditor.sandbox.transport import Message
 
 FILE_SECONDS = 20.0
 SANITIZE_SECONDS = 60.0
+REAUDIT_SECONDS = 30.0
 
 Told = Callable[[str], None]
 """Progress: the name of what starts now."""
@@ -70,7 +71,7 @@ def light_worker(path: Path, options: ScanOptions) -> Worker:
     """For parsing: no torch inside, started at once."""
     limits = Limits(memory=options.memory, timeout=options.timeout, threads=1)
     prewarm = ("auditor.child.file_audit", "auditor.checks.registry")
-    return Worker(limits=limits, prewarm=prewarm, readable=(path.absolute().parent,))
+    return Worker(limits=limits, prewarm=prewarm, readable=_readable(path))
 
 
 def heavy_worker(path: Path, options: ScanOptions) -> Worker:
@@ -82,7 +83,12 @@ def heavy_worker(path: Path, options: ScanOptions) -> Worker:
         gpu=options.device != "cpu",
     )
     prewarm = ("torch", "onnxruntime", "auditor.child.behave", "auditor.child.repair")
-    return Worker(limits=limits, prewarm=prewarm, readable=(path.absolute().parent,))
+    return Worker(limits=limits, prewarm=prewarm, readable=_readable(path))
+
+
+def _readable(path: Path) -> tuple[Path, ...]:
+    """The model's folder, and where the model really lies when it is a link (hub caches)."""
+    return (path.absolute().parent, path.resolve(), path.resolve().parent)
 
 
 def audit_file(worker: Worker, path: Path, checks: Sequence[type[Check]]) -> FileStage:
@@ -197,6 +203,23 @@ def ask_repair(worker: Worker, options: ScanOptions) -> Repaired | str:
         return str(message.body.get("reason", "no repair was found"))
     record = dict(message.body.get("record", {}))
     return Repaired(str(message.body["method"]), message.arrays, record)
+
+
+def ask_asr(
+    worker: Worker, triggers: Sequence[Mapping[str, Any]], options: ScanOptions
+) -> list[float]:
+    """ASR of recovered `triggers` on the model `worker` has loaded; empty when it cannot be had."""
+    if not triggers:
+        return []
+    wanted = [{"trigger": t.get("trigger"), "target": t.get("target")} for t in triggers]
+    try:
+        body = worker.result(
+            "measure", {"triggers": wanted, "max_samples": options.max_samples}
+        ).body
+    except AuditError:
+        return []
+    rates = [as_float(value) for value in body.get("asr", [])]
+    return [rate for rate in rates if rate is not None]
 
 
 def death_finding(death: SandboxError, what: str) -> Finding:

@@ -130,6 +130,7 @@ def _backdoor(evidence: Evidence) -> dict[str, Any]:
             {
                 "family": t.trigger.family,
                 "name": t.trigger.name,
+                "trigger": t.trigger.to_json(),
                 "target": t.target,
                 "asr": t.asr,
                 "baseline": t.baseline,
