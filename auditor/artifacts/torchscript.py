@@ -48,6 +48,7 @@ class TorchScriptArtifact(Artifact):
         archive = self.archive
         code = archive.code()
         signature = _forward(archive, code)
+        operators = count_operators(code)
         return Description(
             format=self.format,
             files=(digest_file(self.path),),
@@ -56,8 +57,8 @@ class TorchScriptArtifact(Artifact):
             inputs=tuple(_inputs(signature[0], self.stored)),
             outputs=(TensorInfo("output", signature[1] or "unknown", None),),
             parameters=count_parameters(self.stored),
-            operators=count_operators(code),
-            extra=_extra(archive, self.stored),
+            operators=operators,
+            extra=_extra(archive, self.stored, operators),
         )
 
     def describe(self) -> Description:
@@ -163,11 +164,17 @@ def _first_weight(
     return None, "float32"
 
 
-def _extra(archive: TorchArchive, stored: Mapping[str, StoredTensor]) -> dict[str, str]:
+def _extra(
+    archive: TorchArchive, stored: Mapping[str, StoredTensor], operators: Mapping[str, int]
+) -> dict[str, str]:
     """Facts for ``audit inspect``: how it was made, and on what device it was saved."""
     extra: dict[str, str] = {}
     if stored and all(name.startswith("constants.") for name in stored):
         extra["frozen"] = "yes: weights are constants of the code, named constants.c<number>"
+    if any("mkldnn" in name.lower() for name in operators):
+        extra["optimized"] = "by torch.jit.optimize_for_inference: torch cannot load it again"
+    if any(name.startswith("quantized::") for name in operators):
+        extra["quantized"] = "yes: predictions only, no gradients"
     root: Any = archive.pickle("data.pkl").root if "data.pkl" in archive.members else None
     if isinstance(root, Call) and isinstance(root.state, dict) and root.state.get("training"):
         extra["training"] = "saved in training mode; run in evaluation mode here"

@@ -114,7 +114,8 @@ class Recorder:
 
     def _note_gradient(self, op: str, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         flows = any(t.requires_grad for t in tensors)
-        if flows and (op in _ROUNDING or not any(o.requires_grad for o in outputs)):
+        made = op.endswith("_like") or op.startswith("new_")  # a fresh tensor, only shaped alike
+        if flows and not made and (op in _ROUNDING or not any(o.requires_grad for o in outputs)):
             self.blocked[op] = None
 
 

@@ -1,4 +1,4 @@
-"""Real architectures, scripted, traced, frozen and exported: `pytest -m slow -s` prints the table."""
+"""Real architectures in every torch form: `pytest -m slow -s` prints the table."""
 
 from __future__ import annotations
 

@@ -92,6 +92,9 @@ class _Compiler:
             raise NoTwin("the archive's forward has variable arguments")
         schema = module.forward.schema.arguments[2:]
         for value, argument in zip(others, schema, strict=True):
+            if not argument.has_default_value():
+                names = ", ".join(name for name, _, default in arguments if not default)
+                raise NoTwin(f"the model takes several inputs ({names}), not one image")
             self.constants[self.slot(value)] = argument.default_value
         self.body = self.block(graph, list(graph.outputs()))
 
