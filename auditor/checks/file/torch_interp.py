@@ -212,7 +212,7 @@ class Interpreter:
             self.bounds.loop(trips, source, self._step(node, frame))
         entered: Value | None = None
         depth = len(self.sinks.control)
-        for _ in range(2):
+        for turn in range(2):
             if isinstance(node, ast.While):
                 condition = self._truth(self._expr(node.test, frame), node, frame)
                 if condition.known is False:
@@ -227,7 +227,8 @@ class Interpreter:
             self.bounds.leave()
             del self.sinks.control[depth:]
             after = frame.names
-            if isinstance(node, ast.While) and self._endless(node, entered, after, frame):
+            # Only the second turn tells: a counter is no longer a known number then.
+            if turn and isinstance(node, ast.While) and self._endless(node, entered, after, frame):
                 self.bounds.endless(self._step(node, frame))
             test = condition.copy(known=UNKNOWN)
             if isinstance(node, ast.For) and condition.constant:

@@ -1,0 +1,336 @@
+"""TorchScript code by an operator allowlist: what it calls, from where, and what runs at load."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from auditor.checks.file.rules import finding, register
+from auditor.checks.file.torch_common import TORCHSCRIPT, archive_of
+from auditor.checks.file.torch_operators import ATEN, PRIM
+from auditor.checks.file.torch_source import Program, dotted
+from auditor.checks.file.torch_trigger import analyse
+from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule
+from auditor.errors import UnreadableArtifact
+from auditor.findings import Finding, Outcome, Severity
+
+FILES = Rule(
+    "code.files",
+    "The model's code reads or writes files",
+    Severity.CRITICAL,
+    "Running the model overwrites or reads files with your rights; torch does not ask.",
+    "Do not run it. A classifier needs no files; have it exported anew without these calls.",
+    ("torchscript", "pt2"),
+    cwe="CWE-73",
+    example='torch.save(y, "/home/user/.bashrc") inside forward.',
+    blocks_run=True,
+)
+REMOTE = Rule(
+    "code.network",
+    "The model's code calls other machines or Python",
+    Severity.CRITICAL,
+    "Running the model sends data away or calls code outside the archive.",
+    "Do not run it. Have it exported anew without these calls.",
+    ("torchscript", "pt2"),
+    cwe="CWE-829",
+    example="ops.prim.rpc_async(…) or a Python operator inside forward.",
+    blocks_run=True,
+)
+CUSTOM = Rule(
+    "code.custom-operator",
+    "The code calls operators that are not torch's",
+    Severity.HIGH,
+    "Custom operators are native code that cannot be seen here; whatever library provides them runs.",
+    "Ask which library they belong to; audit that library, or ask for a model without them.",
+    ("torchscript", "pt2"),
+    cwe="CWE-829",
+    example="ops.mycompany.secret(x) inside forward.",
+)
+MEMORY = Rule(
+    "code.memory",
+    "The code handles raw memory or the process's state",
+    Severity.MEDIUM,
+    "Such operators bypass torch's bounds or change settings for the whole process.",
+    "Ask what they are for; have the model exported without them.",
+    ("torchscript", "pt2"),
+    cwe="CWE-119",
+    example="torch.set_(x, storage, 1000000, [1], [1]).",
+)
+FORK = Rule(
+    "code.fork",
+    "The code starts parallel tasks",
+    Severity.MEDIUM,
+    "Forked tasks can outlive the call and are hard to bound; classifiers rarely need them.",
+    "Ask what runs in them.",
+    TORCHSCRIPT,
+    cwe="CWE-400",
+    example="fork(__torch__.helper, x) inside forward.",
+)
+UNKNOWN_OP = Rule(
+    "code.unknown-operator",
+    "The code calls an operator this tool does not know",
+    Severity.LOW,
+    "It may be newer than this tool, or a name that does not exist.",
+    "Update the tool, or look the operator up.",
+    ("torchscript", "pt2"),
+    example="torch.some_future_layer(x).",
+)
+AT_LOAD = Rule(
+    "code.load",
+    "The archive runs code when it is loaded",
+    Severity.MEDIUM,
+    "__setstate__ runs inside torch.jit.load, before anybody calls the model.",
+    "Read the method; honest ones only unpack weights.",
+    TORCHSCRIPT,
+    cwe="CWE-829",
+    example="__setstate__ that loops for an hour.",
+)
+STRINGS = Rule(
+    "code.strings",
+    "Suspicious text in the code",
+    Severity.MEDIUM,
+    "Paths of secrets, shell commands or encoded programs have no use in a classifier.",
+    "Read the place; find out what uses the text.",
+    ("torchscript",),
+    cwe="CWE-506",
+    example='"/etc/passwd" in forward.',
+)
+UNPARSED = Rule(
+    "code.unparsed",
+    "Code in the archive cannot be analysed",
+    Severity.MEDIUM,
+    "torch writes plain code; what cannot be parsed here cannot be audited either.",
+    "Have the model saved anew by torch.",
+    TORCHSCRIPT,
+    cwe="CWE-20",
+    example="A source with brackets nested a thousand deep.",
+)
+BOMB_LOOP = Rule(
+    "code.loop-bomb",
+    "A loop that does not end in useful time",
+    Severity.HIGH,
+    "Running the model hangs the process and keeps a processor busy.",
+    "Do not run it without a time limit.",
+    ("torchscript", "pt2"),
+    cwe="CWE-834",
+    example="for i in range(9223372036854775807) inside forward.",
+)
+BOMB_MEMORY = Rule(
+    "code.memory-bomb",
+    "The code asks for more memory than any classifier needs",
+    Severity.HIGH,
+    "Running the model exhausts memory; the system may kill other programs.",
+    "Do not run it without a memory limit.",
+    ("torchscript", "pt2"),
+    cwe="CWE-789",
+    example="torch.zeros([100000, 100000]) inside forward.",
+)
+RULES = (
+    *(FILES, REMOTE, CUSTOM, MEMORY, FORK, UNKNOWN_OP, AT_LOAD, STRINGS, UNPARSED),
+    *(BOMB_LOOP, BOMB_MEMORY),
+)
+register(*RULES)
+
+_FILE_NAMES = frozenset({"save", "from_file", "load", "load_tensor", "read_file", "write_file"})
+_REMOTE_NAMES = frozenset({"rpc_async", "rpc_sync", "rpc_remote", "PythonOp", "IgnoredPythonOp"})
+_RAW_NAMES = frozenset(
+    """set_ set_data resize_storage_bytes_ _reinterpret_tensor _alloc_from_pool set_num_threads
+    manual_seed _set_item_storage _nested_view_from_buffer""".split()  # noqa: SIM905
+)
+_NETWORK_SPACES = frozenset(
+    "c10d _c10d_functional c10d_functional _c10d_functional_autograd symm_mem fsdp _dtensor".split()  # noqa: SIM905
+)
+_KNOWN_SPACES = frozenset(
+    """aten prim prims torchvision quantized _quantized quantization mkldnn mkldnn_prepacked onednn
+    sparse mkl prepacked xnnpack metal_prepack vulkan_prepack image cuda static_runtime profiler
+    rngprims inductor export higher_order quantized_decomposed torchao""".split()  # noqa: SIM905
+)
+_VENDOR_SPACES = frozenset("tensorrt neuron torch_ipex torchaudio torchtext fbgemm".split())  # noqa: SIM905
+_STATE_OPS = re.compile(
+    r"ops\.(quantized|_quantized|mkldnn\w*|prepacked|prim|onednn|sparse)\.\w+|torch\."
+    r"(__\w+__|eq|ne|gt|lt|ge|le|len|format|add|sub|mul|append|size|dim|device|to|detach|list|keys"
+    r"|items|values|contains|dtype|_choose_qparams_per_tensor|quantize_per_(tensor|channel)|"
+    r"dequantize|zeros|ones|tensor|contiguous|clone|permute|transpose|split|select|slice|unbind"
+    r"|ops\.\w+|per_\w+|q_\w+|int_repr|requires_grad_?|set_grad_enabled|item|empty|reshape|view)"
+)
+_SUSPECT = re.compile(
+    r"/etc/(passwd|shadow|cron|sudoers|ld\.so)|/bin/(ba|z|da)?sh\b|(^|[\s;|&])(curl|wget|nc|ncat) +-?\w"
+    r"|powershell|cmd\.exe|\.ssh/|authorized_keys|id_rsa|\.bashrc|\.profile\b|/proc/self|/dev/(tcp|shm)"
+    r"|os\.system|subprocess|__import__|base64 -d|\beval\(|\bexec\(|rm -rf|LD_PRELOAD|AWS_SECRET"
+    r"|C:\\\\?Windows|\\\\AppData\\\\|(^|\s)import +(os|sys|socket)\b",
+    re.IGNORECASE,
+)
+_ENCODED = re.compile(
+    r"f0VMR[gi]|TV[qpo][QAB][AM]|UEsDB[BA]|H4sIA|gAS[VW]|gAJ[9jY]|^7f454c46|^4d5a[0-9a-f]{60}", re.I
+)
+_FALLBACK = re.compile(r"\^?\b[A-Za-z_][\w.]*(?=\s*\()")
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A call in the code: full name, where, and whether it runs at load."""
+
+    name: str
+    place: str
+    line: str
+    at_load: bool
+
+
+def judge(name: str) -> tuple[Rule, Severity] | None:
+    """The rule that the operator `name` (``torch.save``, ``ops.x.y``) breaks, or None."""
+    parts = name.split(".")
+    last = parts[-1]
+    plain = last[:-1] if last.endswith("_") and not last.endswith("__") else last
+    space = parts[1] if parts[0] == "ops" and len(parts) > 2 else "aten"
+    if last.startswith("^") or last in _REMOTE_NAMES or space in _NETWORK_SPACES:
+        return REMOTE, REMOTE.severity
+    if (last in _FILE_NAMES or plain in _FILE_NAMES) and space in ("aten", "image", "prim"):
+        return FILES, FILES.severity
+    if last in _RAW_NAMES:
+        return MEMORY, MEMORY.severity
+    if space in ("torchaudio", "image", "video_reader") and re.search("file|url|path", last):
+        return FILES, FILES.severity
+    if space not in _KNOWN_SPACES:
+        return CUSTOM, Severity.MEDIUM if space in _VENDOR_SPACES else CUSTOM.severity
+    if space == "aten" and parts[0] in ("torch", "ops"):
+        known = last in ATEN or plain in ATEN or last in PRIM
+        return None if known else (UNKNOWN_OP, UNKNOWN_OP.severity)
+    return None
+
+
+def uses(program: Program) -> Iterator[Use]:
+    """Every call of an operator in the code (aliases resolved within a function)."""
+    for member, tree in program.trees.items():
+        for function, at_load in _functions(tree):
+            aliases = _aliases(function)
+            for node in ast.walk(function):
+                if isinstance(node, ast.Attribute | ast.Name):
+                    name = dotted(node)
+                    head, _, rest = name.partition(".")
+                    if head in aliases:
+                        name = f"{aliases[head]}.{rest}" if rest else aliases[head]
+                    if name.startswith(("torch.", "ops.")) or name in ("fork", "awaitable"):
+                        yield _use(program, member, node.lineno, name, at_load)
+    for member in program.unparsed:
+        for number, line in enumerate(program.lines.get(member, [])[:100_000], 1):
+            for match in _FALLBACK.finditer(line[:20_000]):
+                if match.group().startswith(("torch.", "ops.", "^")):
+                    yield _use(program, member, number, match.group(), "__setstate__" in line)
+
+
+def _use(program: Program, member: str, number: int, name: str, at_load: bool) -> Use:
+    return Use(name, f"{member}:{number}", program.line(member, number), at_load)
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[ast.AST, bool]]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for item in node.body:
+                name = item.name if isinstance(item, ast.FunctionDef) else ""
+                yield item, name == "__setstate__"
+        else:
+            yield node, False
+
+
+def _aliases(function: ast.AST) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, source = node.targets[0], dotted(node.value)
+            if isinstance(target, ast.Name) and source.partition(".")[0] in ("torch", "ops"):
+                found[target.id] = source
+    return found
+
+
+def operator_findings(program: Program) -> Iterator[Finding]:
+    """One finding for each operator outside the allowlist and place; load time is said."""
+    seen: set[tuple[str, str]] = set()
+    for use in uses(program):
+        if use.name in ("torch", "ops") or use.name.count(".") == 0:
+            verdict = (FORK, FORK.severity) if use.name == "fork" else None
+        elif use.name.startswith("ops.") and use.name.count(".") < 2:
+            continue  # the namespace part of a longer name
+        elif use.name.startswith(("torch.classes", "torch.ops")):
+            continue
+        else:
+            verdict = judge(use.name)
+        if verdict is None or (use.name, use.place) in seen or len(seen) > 60:
+            continue
+        seen.add((use.name, use.place))
+        rule, severity = verdict
+        when = " (runs at load)" if use.at_load else ""
+        text = f"{use.name}{when}: {use.line}"
+        yield finding(rule, text, location=use.place, severity=severity)
+
+
+def load_findings(program: Program) -> Iterator[Finding]:
+    """Work done in ``__setstate__`` beyond unpacking weights."""
+    for script in program.classes.values():
+        method = script.methods.get("__setstate__")
+        if method is None:
+            continue
+        loops = [n for n in ast.walk(method.node) if isinstance(n, ast.While | ast.For)]
+        calls = sorted(
+            {
+                name
+                for node in ast.walk(method.node)
+                if isinstance(node, ast.Call)
+                and (name := dotted(node.func)).startswith(("torch.", "ops."))
+                and not _STATE_OPS.fullmatch(name)
+            }
+        )
+        if calls or loops:
+            place = f"{method.member}:{method.node.lineno}"
+            what = ", ".join(calls[:8]) or "a loop"
+            level = Severity.HIGH if any(isinstance(n, ast.While) for n in loops) else None
+            text = f"{script.name}.__setstate__ does more than unpack: {what}"
+            yield finding(AT_LOAD, text, location=place, severity=level)
+
+
+def string_findings(program: Program) -> Iterator[Finding]:
+    """String constants that name secrets, shells or encoded programs."""
+    count = 0
+    for member, tree in program.trees.items():
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+                continue
+            if _SUSPECT.search(node.value[:20_000]) or _ENCODED.match(node.value):
+                count += 1
+                if count <= 20:
+                    text = f"{node.value[:200]!r}"
+                    yield finding(STRINGS, text, location=f"{member}:{node.lineno}")
+
+
+class TorchCodeCheck(FileCheck):
+    """Every operator the code names, load-time methods, strings, and resource bombs."""
+
+    name = "file.torch.code"
+    title = "What the code calls"
+    doc = (
+        "Compares each operator with the list of torch's own compute operators, and estimates sizes "
+        "and trip counts from constants. Wrong when an honest model needs an unlisted extension."
+    )
+    default_severity = Severity.CRITICAL
+
+    def inspect(self, context: FileContext) -> Iterator[Outcome]:
+        """Yield a finding for each call, string or size that no classifier needs."""
+        archive = archive_of(context, *TORCHSCRIPT)
+        try:
+            analysis = analyse(archive)
+        except UnreadableArtifact as error:
+            raise Incomplete(f"the code cannot be read: {error}") from None
+        program = analysis.program
+        for member, reason in program.unparsed.items():
+            yield finding(UNPARSED, f"{member}: {reason}", location=member)
+        yield from operator_findings(program)
+        yield from load_findings(program)
+        yield from string_findings(program)
+        for bomb in analysis.interpreter.bounds.bombs:
+            rule = BOMB_LOOP if bomb.kind == "loop" else BOMB_MEMORY
+            place = bomb.step.partition(" ")[0]
+            yield finding(rule, f"{bomb.text}: {bomb.step}", location=place)
+
+
+CHECKS = (TorchCodeCheck,)
