@@ -45,6 +45,7 @@ class OnnxTwin(Twin):
         self._plans: dict[tuple[Any, ...], tuple[list[Any], list[Step]]] = {}
         self.batching = "direct"
         shapes = self._settle()
+        self.image_shape: tuple[int, ...] | None = shapes.get(self._program.input)
         self._structure: Structure = describe_structure(self._program, shapes)
         self.layers: Sequence[Layer] = self._structure.layers
         self.tail = self._structure.tail
@@ -173,102 +174,101 @@ class OnnxTwin(Twin):
 
     def _settle(self) -> Shapes:
         """Choose how batches are run, by trying; returns per-sample shapes of batched values."""
-        size = self._fixed_batch
-        sample = self._example(size or 1)
-        try:
-            alone = self._shapes(sample)
-        except Exception as error:
-            raise NoTwin(f"The graph does not run in torch: {_sentence(error)}") from error
+        size = self._fixed_batch or 1
         pair = self._example(2)
-        reference = self._reference(pair, size or 1)
-        for baked in (None, size or 1):
+        first, alone = self._traced(_filled(pair, size) if size > 1 else pair[:1])
+        direct = self._fixed_batch is None or not any(
+            s.blocks and s.data for s in self._program.steps
+        )
+        reference: list[Tensor] | None = None
+        for baked in (None, size) if direct else ():
             self._mark_batch(baked)
-            self._plans.clear()
-            doubled = self._try_direct(pair, reference, check=baked is not None or size is not None)
-            if doubled is not None:
-                self._plans.clear()
-                return _per_sample(alone, doubled, size or 1)
+            try:
+                results, doubled = self._traced(pair)
+            except NoTwin:  # not this way, then
+                continue
+            if self._fixed_batch is not None or baked is not None:
+                reference = reference or self._reference(first, pair, size)
+                if not _agree(results, reference):
+                    continue
+            return _per_sample(alone, doubled, size)
         self._mark_batch(None)
+        reference = reference or self._reference(first, pair, size)
+        self.batching = "vmap" if size == 1 and self._vmap_works(pair, reference) else "loop"
         self._plans.clear()
-        self.batching = "vmap" if (size or 1) == 1 and self._vmap_works(pair, reference) else "loop"
-        self._plans.clear()
-        first = size or 1
-        return {slot: shape[1:] for slot, shape in alone.items() if shape[:1] == (first,)}
+        return {slot: shape[1:] for slot, shape in alone.items() if shape[:1] == (size,)}
 
     def _example(self, count: int) -> Tensor:
-        """`count` random images of the declared shape; unknown sides are guessed by trying."""
-        generator = torch.Generator().manual_seed(0)
+        """Unlike random images of the declared shape; unknown sides are guessed by trying."""
         shape = [count, *(self._declared[1:] if self._declared else (3, None, None))]
         if all(isinstance(side, int) for side in shape):
-            full: list[Any] = shape
-            return torch.rand(full, generator=generator).to(device=self.device, dtype=self.dtype)
+            return self._noise(shape)
+        problem = ""
         for side in _GUESSED_SIDES:
             full = [s if isinstance(s, int) else side for s in shape]
-            if len(full) == 4 and not isinstance(shape[1], int):
-                full[1] = 3 if not isinstance(shape[3], int) else full[1]
-            batch = torch.rand(full, generator=generator).to(device=self.device, dtype=self.dtype)
+            if len(full) == 4 and shape[1] is None and shape[3] is None:
+                full[1] = 3
+            batch = self._noise(full)
             try:
-                self._shapes(batch)
-            except Exception:
+                self._traced(batch[:1])
+            except NoTwin as error:  # the next side may fit
+                problem = problem or str(error)
                 continue
             return batch
-        raise NoTwin("The input's sides are not declared, and no usual size runs.")
+        raise NoTwin(f"The input's sides are not declared, and no usual size runs ({problem}).")
 
-    def _shapes(self, batch: Tensor) -> dict[int, tuple[int, ...]]:
-        """Shape of every floating-point value that depends on the image."""
+    def _noise(self, shape: Sequence[Any]) -> Tensor:
+        """Uniform and normal noise in turn: samples that drive a network to different places."""
+        generator = torch.Generator().manual_seed(0)
+        batch = torch.rand(*shape, generator=generator)
+        batch[1::2] = torch.randn(*shape, generator=generator)[1::2]
+        return batch.to(device=self.device, dtype=self.dtype)
+
+    def _traced(self, batch: Tensor) -> tuple[list[Tensor], dict[int, tuple[int, ...]]]:
+        """Outputs for `batch`, and the shape of every float value that depends on the image.
+
+        Raises `NoTwin` naming the operator that failed.
+        """
         values = list(self._program.slots)
         values[self._program.input] = batch
         found = {self._program.input: tuple(batch.shape)}
+        plan_releases(self._program.steps, set(self._program.outputs) | _constants(values))
         with torch.no_grad():
             for step in self._program.steps:
+                release, step.release = step.release, ()
                 try:
                     execute([step], values)
-                except NoTwin:
-                    raise
                 except Exception as error:
                     raise NoTwin(
                         f"{step.node.op} {step.node.name!r}: {_sentence(error)}"
                     ) from error
+                finally:
+                    step.release = ()
                 for slot in step.outputs:
                     value = values[slot] if slot >= 0 else None
                     if isinstance(value, Tensor) and value.is_floating_point() and step.data:
                         found[slot] = tuple(value.shape)
-        return found
+                for slot in release:
+                    values[slot] = None
+        return [values[slot] for slot in self._program.outputs], found
 
-    def _reference(self, pair: Tensor, size: int) -> list[Tensor] | None:
-        """Outputs for two samples by runs at the declared batch size."""
-        slots = list(self._program.outputs)
-        with torch.no_grad():
-            if size > 1:
-                full = self._direct(_filled(pair, size), slots, {})
-                return [value[:2] for value in full]
-            parts = [self._direct(pair[i : i + 1], slots, {}) for i in range(2)]
-        if any(not value.dim() for value in parts[0]):
-            return None
-        return [torch.cat(both) for both in zip(*parts, strict=True)]
+    def _reference(self, first: list[Tensor], pair: Tensor, size: int) -> list[Tensor]:
+        """Outputs for two samples by runs at the declared batch size; `first` is one of them."""
+        if size > 1:
+            return [value[:2] for value in first]
+        second, _ = self._traced(pair[1:])
+        if any(not value.dim() for value in first):
+            return []
+        return [torch.cat(both) for both in zip(first, second, strict=True)]
 
-    def _try_direct(
-        self, pair: Tensor, reference: list[Tensor] | None, *, check: bool
-    ) -> dict[int, tuple[int, ...]] | None:
-        """Shapes at a batch of two when running it directly works and agrees, else None."""
-        try:
-            shapes = self._shapes(pair)
-            with torch.no_grad():
-                results = self._direct(pair, list(self._program.outputs), {})
-        except Exception:  # any failure means: not this way
-            return None
-        if check and (reference is None or not _agree(results, reference)):
-            return None
-        return shapes
-
-    def _vmap_works(self, pair: Tensor, reference: list[Tensor] | None) -> bool:
+    def _vmap_works(self, pair: Tensor, reference: list[Tensor]) -> bool:
         self.batching = "vmap"
         try:
             with torch.no_grad():
                 results = self._batched(pair, list(self._program.outputs), {})
         except Exception:  # data-dependent control flow cannot be mapped
             return False
-        return reference is not None and _agree(results, reference)
+        return _agree(results, reference)
 
     def _mark_batch(self, baked: int | None) -> None:
         """Tell reshapes of the image's values which batch size their constants may hold."""
@@ -319,8 +319,8 @@ def _keeping(steps: Sequence[Step], keep: set[int]) -> list[Step]:
 
 def _filled(part: Tensor, size: int) -> Tensor:
     """`part` repeated up to `size` samples (a graph with a fixed batch takes nothing less)."""
-    if len(part) == size:
-        return part
+    if len(part) >= size:
+        return part[:size]
     return torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
 
 
@@ -347,6 +347,8 @@ def _per_sample(
 
 
 def _agree(results: Sequence[Tensor], reference: Sequence[Tensor]) -> bool:
+    if len(results) != len(reference):
+        return False
     for ours, theirs in zip(results, reference, strict=True):
         if ours.shape != theirs.shape:
             return False

@@ -71,7 +71,8 @@ def celu(node: Node, x: Tensor) -> Tensor:
 def selu(node: Node, x: Tensor) -> Tensor:
     """Scaled ELU with the file's own constants."""
     y: Tensor = F.elu(x, node.get("alpha", 1.67326319217681884765625))
-    return y * node.get("gamma", 1.05070102214813232421875)
+    gain: float = node.get("gamma", 1.05070102214813232421875)
+    return y * gain
 
 
 @op("ThresholdedRelu")

@@ -104,7 +104,8 @@ def lp_pool(node: Node, x: Tensor) -> Tensor:
     ones = torch.ones(channels, 1, *kernel, dtype=x.dtype, device=x.device)
     powers = pad_spatial(x.abs() ** p, pads)
     total = _CONV[len(kernel)](powers, ones, None, strides, 0, dilations, channels)
-    return total ** (1.0 / p)
+    y: Tensor = total ** (1.0 / p)
+    return y
 
 
 @op("GlobalAveragePool")
@@ -123,4 +124,5 @@ def global_max_pool(node: Node, x: Tensor) -> Tensor:
 def global_lp_pool(node: Node, x: Tensor) -> Tensor:
     """p-norm over all positions."""
     axes = tuple(range(2, x.dim()))
-    return torch.linalg.vector_norm(x, ord=node.get("p", 2), dim=axes, keepdim=True)
+    y: Tensor = torch.linalg.vector_norm(x, ord=node.get("p", 2), dim=axes, keepdim=True)
+    return y

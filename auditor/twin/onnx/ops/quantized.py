@@ -80,7 +80,8 @@ def dynamic_quantize_linear(node: Node, x: Tensor) -> tuple[Tensor, ...]:
     scale = (high - low) / 255
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero = torch.clamp(torch.round(-low / scale), 0, 255)
-    return quantize(x, scale, zero, "UINT8"), scale, zero
+    steps = x / scale + zero  # the range is the tensor's own: nothing saturates
+    return straight_through(quantize(x, scale, zero, "UINT8"), steps), scale, zero
 
 
 def _centred(x: Tensor, zero: Tensor | None, like: torch.dtype, axis: int | None = None) -> Tensor:
@@ -174,7 +175,7 @@ def qgemm(
     left = _centred(a, a_zero, dtype)
     right = _centred(b, b_zero, dtype, columns)
     left = left.t() if node.get("transA", 0) else left
-    y = left @ (right.t() if node.get("transB", 0) else right)
+    y: Tensor = left @ (right.t() if node.get("transB", 0) else right)
     y = y if c is None else y + c.to(dtype)
     y = y * (node.get("alpha", 1.0) * a_scale * b_scale)
     if y_scale is None or y_zero is None:

@@ -15,7 +15,7 @@ from auditor.twin.onnx.registry import Node, Result, op
 FLOATS = {"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"}
 
 
-@op("Identity", "Dropout", "com.microsoft::BiasDropout")
+@op("Identity", "Dropout")
 def identity(node: Node, x: Tensor, *rest: Any) -> Result:
     """`x` itself; dropout does nothing at inference (its mask output is all true)."""
     if node.outputs == 1:
