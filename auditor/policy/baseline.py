@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pydantic import ValidationError
-
-from auditor.errors import UsageError
 from auditor.findings import Finding, Severity
-from auditor.report.model import Report
+from auditor.report.model import load_reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +31,9 @@ def load_baseline(path: Path) -> Baseline:
 
     Suppressed findings of the earlier run are not part of it: their date decides, not this file.
     """
-    try:
-        document = json.loads(path.read_bytes())
-        records = document.get("reports", [document])
-        reports = [Report.model_validate(record) for record in records]
-    except OSError as error:
-        raise UsageError(f"cannot read the baseline {path.name}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, ValidationError):
-        raise UsageError(f"the baseline {path.name} is not an audit report") from None
     known = {
         (report.artifact.path, finding.fingerprint): Severity.parse(finding.severity)
-        for report in reports
+        for report in load_reports(path)
         for finding in report.findings
     }
     return Baseline(known)

@@ -234,12 +234,32 @@ class Report(Record):
         )
 
 
+class _Envelope(Record):
+    """What stdout and `render_many` hold for several models."""
+
+    reports: tuple[Report, ...]
+
+
 def load_report(path: Path) -> Report:
-    """Read a `report.json`. Raises `UsageError` naming the file and the first thing wrong."""
+    """Read a `report.json` of one model. Raises `UsageError` naming the first thing wrong."""
+    reports = load_reports(path)
+    if len(reports) != 1:
+        raise UsageError(f"{path.name} holds {len(reports)} reports where one is wanted")
+    return reports[0]
+
+
+def load_reports(path: Path) -> tuple[Report, ...]:
+    """Read a `report.json`, or the envelope of several. Raises `UsageError`."""
     try:
-        return Report.model_validate_json(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the report {path.name}: {error.strerror}") from None
+    try:
+        return _Envelope.model_validate_json(data).reports
+    except ValidationError:
+        pass
+    try:
+        return (Report.model_validate_json(data),)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])

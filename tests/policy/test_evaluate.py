@@ -184,5 +184,5 @@ def test_a_wrong_baseline_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_baseline_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read the baseline"):
+    with pytest.raises(UsageError, match="cannot read the report"):
         load_baseline(tmp_path / "none.json")
