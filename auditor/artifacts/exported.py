@@ -91,10 +91,10 @@ class ExportedArtifact(Artifact):
 
     def open_twin(self, *, device: str = "cpu") -> ExportedTwin:
         """Load and interpret the fx graph. Child only. Raises `NoTwin`, `UnreadableArtifact`."""
-        from auditor._torch_private import load_exported
+        from auditor.artifacts.exported_load import load_on_cpu
         from auditor.twin.exported import open_twin
 
-        return open_twin(load_exported(self.path), device=device)
+        return open_twin(load_on_cpu(self.path), device=device)
 
     def write(
         self, path: Path, changes: Mapping[str, Array], provenance: Mapping[str, str]

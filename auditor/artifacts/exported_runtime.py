@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from auditor import _torch_private as private
+from auditor.artifacts.exported_load import load_on_cpu
 from auditor.artifacts.interface import TensorInfo
 from auditor.artifacts.torchscript_runtime import TorchRuntime
 
@@ -18,7 +19,7 @@ class ExportedRuntime(TorchRuntime):
     """``torch.export.load(...).module()`` on the CPU."""
 
     def __init__(self, path: Path, inputs: Sequence[TensorInfo], *, threads: int = 1) -> None:
-        program = private.load_exported(path)
+        program = load_on_cpu(path)
         super().__init__(inputs, threads=threads)
         self._module = private.exported_module(program)
 

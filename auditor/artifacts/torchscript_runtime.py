@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from auditor import _torch_private as private
 from auditor.artifacts.interface import Array, Runtime, TensorInfo
-from auditor.artifacts.torch_shapes import Feeder, fit_fixed_rows, fit_rows
+from auditor.artifacts.torch_shapes import Feeder, discover, fit_fixed_rows, fit_rows
 from auditor.errors import UnsupportedArtifact
+from auditor.twin.interface import NoTwin
 from auditor.twin.interpreted import flatten
+from auditor.twin.torchscript.program import compile_program
+from auditor.twin.torchscript.twin import first_layer
 
 
 class TorchRuntime(Runtime):
@@ -69,9 +73,52 @@ class TorchScriptRuntime(TorchRuntime):
         private.replace_devices(module)
         super().__init__(_required(module, inputs), threads=threads)
         self._module = module
+        self._image: TensorInfo | None = None
         # A trace made in training mode writes its statistics on every call; put them back, so
         # that one prediction does not depend on the ones before.
         self._buffers = [(b, b.clone(), b._version) for b in module.buffers()]
+
+    @property
+    def input(self) -> TensorInfo:
+        """The image input; an archive states no shape, so it is found by trying (once).
+
+        Sizes the network is free in are None; the whole shape is None when nothing fits.
+        """
+        if self._image is None:
+            image = super().input
+            self._image = replace(image, shape=self._accepted(image))
+        return self._image
+
+    def _accepted(self, image: TensorInfo) -> tuple[int | str | None, ...] | None:
+        dtype = getattr(torch, image.dtype)
+        try:
+            first = first_layer(compile_program(self._module))
+        except NoTwin:
+            first = None
+        found = discover(first, lambda x: self._tensors(x.to(dtype)))
+        if found is None:
+            return None
+        shape, rows = found
+        given = self._gives(shape, rows, dtype)
+        if given is None:  # a larger fixed batch
+            return ("N", *shape)
+        free: list[int | None] = list(shape)
+        for axis in range(len(shape)):  # a size is free when another one is taken as well
+            other = (*shape[:axis], shape[axis] + 32, *shape[axis + 1 :])
+            if self._gives(other, rows, dtype) == given:
+                free[axis] = None
+        if len(shape) == 3 and None not in free:  # height and width may only change together
+            other = (shape[0], shape[1] + 32, shape[2] + 32)
+            free = [shape[0], None, None] if self._gives(other, rows, dtype) == given else free
+        return ("N", *free)
+
+    def _gives(self, shape: tuple[int, ...], rows: int, dtype: torch.dtype) -> list[Any] | None:
+        """Output shapes for samples of `shape`; None when they are not taken in the same way."""
+        if fit_rows(shape, self._tensors, dtype) != rows:
+            return None
+        x = torch.zeros(*((rows or 2,) if rows >= 0 else ()), *shape, dtype=dtype)
+        with torch.no_grad():
+            return [t.shape for t in self._tensors(x)]
 
     def call(self, x: Tensor) -> Any:
         """The loaded module's forward, without the profiling executor's slow first runs."""

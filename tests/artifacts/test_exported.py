@@ -156,6 +156,22 @@ def test_control_flow_and_several_inputs_have_no_twin(tmp_path: Path) -> None:
         open_artifact(path).open_twin()
 
 
+def test_a_program_exported_on_a_gpu_opens_on_the_cpu(tmp_path: Path) -> None:
+    path = save_exported(net(), torch.rand(2, 3, 8, 8), tmp_path / "c.pt2")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "g.pt2", "w") as new:
+        for item in old.infolist():
+            data, cpu = old.read(item), b'{"type": "cpu", "index": null}'
+            if item.filename.endswith(".json") and cpu in data:
+                data = data.replace(cpu, b'{"type": "cuda", "index": 0}')
+            new.writestr(item, data)
+    assert (tmp_path / "g.pt2").read_bytes().count(b"cuda") > 3
+    artifact, x = open_artifact(tmp_path / "g.pt2"), torch.rand(3, 3, 8, 8)
+    with torch.no_grad():
+        expected = net()(x)
+    assert relative(artifact.open_runtime().run(x.numpy())[0], expected) < 1e-6
+    assert relative(artifact.open_twin().run(x).outputs[0], expected) < 1e-6
+
+
 def _with_model(source: Path, target: Path, text: bytes) -> Path:
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for item in old.infolist():
@@ -174,5 +190,5 @@ def test_broken_programs_are_unreadable(text: bytes, tmp_path: Path) -> None:
     with pytest.raises(UnreadableArtifact) as caught:
         open_artifact(broken).describe()
     assert "\n" not in str(caught.value)
-    with pytest.raises(UnreadableArtifact, match="refuses"):
+    with pytest.raises(UnreadableArtifact, match=r"JSON|refuses|incomplete"):
         open_artifact(_with_model(path, tmp_path / "c.pt2", text)).open_twin()

@@ -324,3 +324,34 @@ def test_optimized_archives_that_do_not_load_are_explained(tmp_path: Path) -> No
     for load in (artifact.open_runtime, artifact.open_twin):
         with pytest.raises(UnreadableArtifact, match="optimize_for_inference"):
             load()
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 26 * 26, 3)], ("N", 1, 28, 28)),
+        ([nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()], ("N", 3, None, None)),
+        ([nn.Flatten(), nn.Linear(784, 3)], ("N", 1, 28, 28)),
+        ([nn.Linear(784, 3)], ("N", 784)),
+        ([nn.Conv2d(8, 4, 3, groups=4), nn.Flatten(), nn.LazyLinear(3)], ("N", 8, 32, 32)),
+    ],
+)
+def test_the_runtime_finds_the_input_shape(
+    layers: list[nn.Module], expected: tuple[object, ...], tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(*layers).eval()
+        if isinstance(layers[-1], nn.LazyLinear):
+            model(torch.rand(1, 8, 32, 32))
+    runtime = open_artifact(save_scripted(model, torch.rand(1), tmp_path / "m.pt")).open_runtime()
+    assert runtime.input.shape == expected
+
+
+def test_a_quantized_archive_still_tells_its_input_shape(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 900, 4)).eval()
+        quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    path = save_scripted(quantized, torch.rand(1), tmp_path / "q.pt")
+    assert open_artifact(path).open_runtime().input.shape == ("N", 3, 32, 32)
