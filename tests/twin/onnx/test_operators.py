@@ -29,7 +29,51 @@ ROW = [None, 6]
 CASES: list[tuple[str, list[int | None], dict[str, Any], dict[str, Any], int]] = [
     *[
         (name, IMAGE, {}, {}, 20)
-        for name in ["Neg", "Abs", "Exp", "Sin", "Cos", "Atan", "Tanh", "Sigmoid", "Relu", "Softplus", "Softsign", "Erf", "Floor", "Ceil", "Round", "Sign", "Sinh", "Cosh", "Asinh", "Mish", "HardSwish", "Gelu", "Identity", "Shape", "Size", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Elu", "Selu", "Celu", "LeakyRelu", "HardSigmoid", "ThresholdedRelu", "Shrink", "Softmax", "LogSoftmax", "Hardmax", "Flatten", "Transpose", "MeanVarianceNormalization", "LpNormalization", "Dropout"]
+        for name in [
+            "Neg",
+            "Abs",
+            "Exp",
+            "Sin",
+            "Cos",
+            "Atan",
+            "Tanh",
+            "Sigmoid",
+            "Relu",
+            "Softplus",
+            "Softsign",
+            "Erf",
+            "Floor",
+            "Ceil",
+            "Round",
+            "Sign",
+            "Sinh",
+            "Cosh",
+            "Asinh",
+            "Mish",
+            "HardSwish",
+            "Gelu",
+            "Identity",
+            "Shape",
+            "Size",
+            "GlobalAveragePool",
+            "GlobalMaxPool",
+            "GlobalLpPool",
+            "Elu",
+            "Selu",
+            "Celu",
+            "LeakyRelu",
+            "HardSigmoid",
+            "ThresholdedRelu",
+            "Shrink",
+            "Softmax",
+            "LogSoftmax",
+            "Hardmax",
+            "Flatten",
+            "Transpose",
+            "MeanVarianceNormalization",
+            "LpNormalization",
+            "Dropout",
+        ]
     ],
     ("Swish", ROW, {}, {"alpha": 1.3}, 24),
     ("Gelu", ROW, {}, {"approximate": "tanh"}, 20),
@@ -149,7 +193,17 @@ CASES: list[tuple[str, list[int | None], dict[str, Any], dict[str, Any], int]] =
     ("Einsum", IMAGE, {"b": f(4, 5)}, {"equation": "nchw,cd->ndhw"}, 12),
     *[
         (name, IMAGE, {}, {"axes": [1, 3], "keepdims": 0}, 11)
-        for name in ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]
+        for name in [
+            "ReduceSum",
+            "ReduceMean",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSumExp",
+        ]
     ],
     ("ReduceMean", IMAGE, {"axes": i(2, -1)}, {}, 18),
     ("ReduceSum", IMAGE, {"axes": i(1)}, {"keepdims": 0}, 13),
@@ -228,16 +282,11 @@ for _mode in ("nearest", "linear", "cubic"):
         _scales = np.array([1, 1, 1.7, 0.6], np.float32)
         CASES.append(("Resize", IMAGE, {"r": None, "s": _scales}, _extra, 13))
         CASES.append(("Resize", IMAGE, {"r": None, "s": None, "z": i(2, 4, 5, 13)}, _extra, 18))
-for _rounding in ("floor", "ceil", "round_prefer_ceil"):
-    CASES.append(
-        (
-            "Resize",
-            IMAGE,
-            {"r": None, "s": np.array([1, 1, 1.5, 0.5], np.float32)},
-            {"nearest_mode": _rounding},
-            13,
-        )
-    )
+_HALVES = {"r": None, "s": np.array([1, 1, 1.5, 0.5], np.float32)}
+CASES += [
+    ("Resize", IMAGE, _HALVES, {"nearest_mode": rounding}, 13)
+    for rounding in ("floor", "ceil", "round_prefer_ceil")
+]
 CASES.append(
     (
         "Resize",
@@ -259,7 +308,56 @@ CASES.append(
 
 # Compared in test_composed.py, test_quantized.py and test_exports.py, where one node does not do.
 ELSEWHERE = set(
-    ["Acos", "Acosh", "And", "Asin", "Atanh", "Attention", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "CastLike", "Constant", "ConstantOfShape", "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "EyeLike", "Log", "MatMulInteger", "NonZero", "Not", "OneHot", "Or", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Range", "Reciprocal", "ReduceLogSum", "Scatter", "SimplifiedLayerNormalization", "Split", "Sqrt", "Tan", "TopK", "Where", "Xor", "com.microsoft::DequantizeLinear", "com.microsoft::QGemm", "com.microsoft::QLinearAdd", "com.microsoft::QLinearAveragePool", "com.microsoft::QLinearConcat", "com.microsoft::QLinearGlobalAveragePool", "com.microsoft::QLinearLeakyRelu", "com.microsoft::QLinearMul", "com.microsoft::QLinearSigmoid", "com.microsoft::QLinearSoftmax", "com.microsoft::QuantizeLinear", "com.microsoft::SkipLayerNormalization"]
+    [
+        "Acos",
+        "Acosh",
+        "And",
+        "Asin",
+        "Atanh",
+        "Attention",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "BitwiseXor",
+        "CastLike",
+        "Constant",
+        "ConstantOfShape",
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "EyeLike",
+        "Log",
+        "MatMulInteger",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+        "Range",
+        "Reciprocal",
+        "ReduceLogSum",
+        "Scatter",
+        "SimplifiedLayerNormalization",
+        "Split",
+        "Sqrt",
+        "Tan",
+        "TopK",
+        "Where",
+        "Xor",
+        "com.microsoft::DequantizeLinear",
+        "com.microsoft::QGemm",
+        "com.microsoft::QLinearAdd",
+        "com.microsoft::QLinearAveragePool",
+        "com.microsoft::QLinearConcat",
+        "com.microsoft::QLinearGlobalAveragePool",
+        "com.microsoft::QLinearLeakyRelu",
+        "com.microsoft::QLinearMul",
+        "com.microsoft::QLinearSigmoid",
+        "com.microsoft::QLinearSoftmax",
+        "com.microsoft::QuantizeLinear",
+        "com.microsoft::SkipLayerNormalization",
+    ]
 )
 
 _BOOL = {"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf"}

@@ -60,7 +60,7 @@ def test_twin_agrees_with_the_runtime_and_with_finite_differences(shared: Path, 
 def check_gradient(
     twin: OnnxTwin, image: torch.Tensor, gradient: torch.Tensor, target: int
 ) -> None:
-    """Central differences in float64 on 20 random coordinates, within 1e-3 of the gradient's size."""
+    """Central differences on 20 random coordinates, within 1e-3 of the gradient's size."""
     at = np.random.default_rng(0).choice(image.numel(), size=min(20, image.numel()), replace=False)
     step, scale = 1e-7, float(gradient.abs().max())
     assert scale > 0
