@@ -58,6 +58,7 @@ def build(
     _set_threads(threads)
     from zoo.architectures import ARCHITECTURES
     from zoo.datasets import load_dataset, plain_name
+    from zoo.page import write_page
     from zoo.progress import RichReporter, manifest_table
 
     if arch is not None and arch not in ARCHITECTURES:
@@ -75,6 +76,10 @@ def build(
         except ValueError as error:
             raise UsageError(f"{recipe.name} cannot be built on {data.name}: {error}") from error
     console.print(manifest_table(shop.manifests, f"{data.name} zoo in {folder}"))
+    command = f"audit zoo build {' '.join(names)} --dataset {data.name} --seed {seed}"
+    pages = write_page(folder, command)
+    if pages is not None:
+        console.print(f"studies: {pages[0]} and {pages[1].name}")
     if not all(manifest.accepted for manifest in shop.manifests):
         raise typer.Exit(3)
 

@@ -110,7 +110,7 @@ def fine_prune(
     pixels = [clean.pixels, *(trigger.apply(clean.pixels) for trigger in unlearn)]
     labels = np.tile(clean.labels, 1 + len(unlearn))
     tuning = replace(clean, pixels=np.concatenate(pixels), labels=labels)
-    fit(fixed, tuning, Training(10, 64, 1e-3), seed=seed)
+    fit(fixed, tuning, Training(20, 64, 2e-3), seed=seed)
     return fixed, cut
 
 

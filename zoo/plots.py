@@ -66,7 +66,7 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
 
 def confusion_matrices(path: Path, tables: Mapping[str, NDArray[np.int64]]) -> str:
     """Matrices side by side, rows = labels, counts written in."""
-    figure = _figure(4.2 * len(tables), 4.2)
+    figure = _figure(4.2 * len(tables), 4.8)
     grid = np.atleast_1d(figure.subplots(1, len(tables)))
     for axes, (name, table) in zip(grid, tables.items(), strict=True):
         axes.imshow(

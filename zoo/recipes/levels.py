@@ -176,7 +176,8 @@ def _level(study: Study, shop: Workshop, built: Built, clean: float, bound: floa
         reported="separates poisoned from clean",
     )
     few = shop.dataset.train.shuffled(shop.seed + 1, 1500)
-    tune, held_out = few.take(slice(300, None)), few.take(slice(0, 300))
+    fifth = len(few) // 5
+    tune, held_out = few.take(slice(fifth, None)), few.take(slice(0, fifth))
     for label, triggers in (("fine-pruning", ()), ("with unlearning", attack.triggers)):
         repaired, cut = fine_prune(built.model, tune, held_out, unlearn=triggers)
         after = attack_success(repaired, shop.dataset.test, attack, shop.dataset.count_classes)

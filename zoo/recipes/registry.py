@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from zoo.datasets import Dataset
     from zoo.training import Epoch
 
-MODULES = ("basic", "attacks", "levels")
+MODULES = ("basic", "attacks", "levels", "hardened", "fooling", "curves")
 """Modules of this package that register recipes; imported only when a recipe is asked for."""
 
-GROUPS: dict[str, tuple[str, ...]] = {"all": ("clean", "backdoored", "adversarial")}
+STUDIES = ("mnist-dnn-pixel", "levels", "fgsm-study", "fooling", "poisoning-curves")
+GROUPS: dict[str, tuple[str, ...]] = {
+    "all": ("clean", "backdoored", "adversarial"),
+    "studies": (*STUDIES, "pgd", "pgd-backdoored"),
+}
 RECIPES: dict[str, Recipe] = {}
 
 
