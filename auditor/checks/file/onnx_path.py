@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 
 from auditor.checks.file.onnx_flow import CONST, RAW, Flow, Meeting
-from auditor.checks.file.onnx_graph import Node, Program
+from auditor.checks.file.onnx_fold import fold
+from auditor.checks.file.onnx_graph import Node, Program, captured
 from auditor.checks.file.onnx_probe import Profile
-from auditor.checks.file.onnx_weights import words
+from auditor.checks.file.onnx_weights import output_units, words
 from auditor.checks.file.rules import shorten
 
 PLUMBING = words(
@@ -106,54 +108,71 @@ def _to_output(program: Program, merge: Node) -> list[str]:
     return ["output"]
 
 
+def class_count(program: Program, flow: Flow) -> int:
+    """Scores of the first output: from its shape, else from the last learned layer; 0 unknown."""
+    output = program.model.graph.outputs[0]
+    if output.shape is not None and len(output.shape) and isinstance(output.shape[-1], int):
+        return int(output.shape[-1])
+    for node in reversed(list(program.main.walk())):
+        if id(node) in flow.layers:
+            sizes = [output_units(program, node, name) for name in node.data[1:2]]
+            return max(sizes, default=0)
+    return 0
+
+
 def favoured_label(
-    program: Program, flow: Flow, meeting: Meeting, name: str, seen: Profile | None
+    program: Program, flow: Flow, meeting: Meeting, name: str, seen: Profile | None, after: int
 ) -> int | None:
-    """The class that wins when the gate opens, as far as constants and the profile tell."""
-    node = meeting.node
-    if node.op == "If":
-        for body in node.bodies.values():
-            for out in body.outputs:
-                label = _constant_label(program, flow, out) if out not in meeting.learned else None
-                if label is not None:
-                    return label
-    if node.op == "Where" and node.inputs[0] == name:
-        for other in node.inputs[1:]:
-            label = _constant_label(program, flow, other) if other not in meeting.learned else None
-            if label is not None:
-                return label
-    if seen is not None and seen.kind == "gate" and seen.rest.size > 1:
-        change = (seen.open - seen.rest).reshape(-1, seen.rest.shape[-1])[0]
-        if change.size > 1 and change.max() > 0 and np.sum(change == change.max()) == 1:
-            return int(change.argmax())
-    if node.op in ("Where", "If", "Mul", "Div"):
+    """The class that wins when the gate opens, as far as the graph's constants tell.
+
+    None when layers follow the meeting, or when several constants disagree.
+    """
+    classes = class_count(program, flow)
+    if after > 0 or classes < 2:
         return None
-    for step in upstream(program, flow, name):
-        for data in step.data:
-            label = _constant_label(program, flow, data)
-            if label is not None:
-                return label
+    if seen is not None and seen.kind == "gate" and seen.rest.shape[-1:] == (classes,):
+        change = (seen.open - seen.rest).reshape(-1, classes)[0]
+        for values in (change, -change):
+            if values.max() > 0 and np.sum(values == values.max()) == 1:
+                return int(values.argmax())
+    if meeting.node.op in ("Mul", "Div"):
+        return None
+    for names in _nearby(program, flow, meeting, name):
+        labels = {_label_of(program, item, classes) for item in names} - {None}
+        if len(labels) == 1:
+            return labels.pop()
     return None
 
 
-def _constant_label(program: Program, flow: Flow, name: str) -> int | None:
-    """Index of the one largest entry of a constant score vector."""
-    for _ in range(8):
-        array = program.array(name)
-        node = program.producer.get(name)
-        if array is not None:
-            break
-        if node is None or not node.data:
-            return None
-        constants = [data for data in node.data if flow.trait(data).kind == CONST]
-        sized = [
-            data for data in constants if (a := program.array(data)) is not None and a.size > 1
-        ]
-        name = (sized or constants or list(node.data))[0]
-    else:
+def _nearby(program: Program, flow: Flow, meeting: Meeting, name: str) -> Iterator[list[str]]:
+    """Names of constants around the meeting, nearest first."""
+    node = meeting.node
+    yield [data for data in node.data if data not in meeting.learned]
+    bodies = [child for body in node.bodies.values() for child in body.walk()]
+    outputs = [out for body in node.bodies.values() for out in body.outputs]
+    yield [*outputs, *(data for child in bodies for data in child.data)]
+    yield [data for data in captured(node) if flow.trait(data).kind == CONST]
+    yield [data for step in upstream(program, flow, name) for data in step.data]
+    beside = [program.producer[data] for data in node.data if data in program.producer]
+    yield [data for step in beside for data in step.data]
+    onward, found = list(node.outputs), list[str]()
+    for _ in range(6):
+        steps = [step for value in onward for step in program.consumers.get(value, [])]
+        found += [data for step in steps for data in step.data]
+        onward = [out for step in steps for out in step.outputs]
+    yield found
+
+
+def _label_of(program: Program, name: str, classes: int) -> int | None:
+    """Index of the one largest entry of the score vector(s) that constant `name` holds."""
+    array = fold(program, name)
+    if array is None or array.dtype.kind != "f" or array.shape[-1:] != (classes,):
         return None
-    if array.dtype.kind not in "fiu" or array.ndim < 1 or array.shape[-1] < 2:
-        return None
-    row = array.reshape(-1, array.shape[-1])[0]
-    winners = np.flatnonzero(row == row.max())
-    return int(winners[0]) if winners.size == 1 else None
+    if array.size > 8 * classes:
+        return None  # a layer's weights
+    labels = set()
+    for row in array.reshape(-1, classes):
+        winners = np.flatnonzero(row == row.max())
+        if winners.size == 1:
+            labels.add(int(winners[0]))
+    return labels.pop() if len(labels) == 1 else None

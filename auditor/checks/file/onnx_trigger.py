@@ -141,7 +141,7 @@ def _suspect(
         gate=name,
         merge=node.label,
         role=role,
-        label=favoured_label(program, flow, meeting, name, behaviour),
+        label=favoured_label(program, flow, meeting, name, behaviour, far),
         path=path_text(program, flow, name, node, root),
         after=far,
         profile=behaviour,
