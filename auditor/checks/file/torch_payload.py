@@ -72,19 +72,28 @@ _OVERLAP = 4096
 _LIBRARY_NAME = re.compile(
     r"\.(so|dylib|dll|pyd|o|a|cubin|hsaco|ptx|cpp|cu|c|h|exe)(\.\d+)*$", re.I
 )
-_SCRIPT = re.compile(rb"#! ?/(usr/|bin/|usr/bin/env |system/)[\w./ -]{2,60}")
+_SCRIPT = re.compile(rb"#!/(usr/|bin/|usr/bin/env |system/)[\w./ -]{2,60}")
 _SCRIPT_TEXT = re.compile(
     rb"(?mi)^\s*(import (os|subprocess|socket|ctypes|sys)\b|from (os|subprocess|socket) import"
     rb"|@echo off|powershell(\.exe)? -|<script\b|<\?php|Set-ExecutionPolicy|IEX ?\()"
 )
 _SHEBANG_NAMES = re.compile(r"\.(sh|bash|bat|cmd|ps1|vbs|js|py|pyc|rb|pl|php)$", re.I)
 # Magic numbers strong enough to be trusted anywhere in a file of random-looking weights.
-_ELF = re.compile(rb"\x7fELF[\x01\x02][\x01\x02]\x01[\x00-\x12][\x00-\xff]{8}")
-_PE = re.compile(rb"MZ[\x00-\xff]{58}")
-_MACHO = re.compile(rb"(?:\xcf\xfa\xed\xfe|\xce\xfa\xed\xfe)[\x07\x0c\x12]\x00\x00[\x00\x01]")
-_FAT = re.compile(rb"\xca\xfe\xba\xbe\x00\x00\x00[\x00-\x14]")
-_WASM = re.compile(rb"\x00asm\x01\x00\x00\x00")
-_DEX = re.compile(rb"dex\n03[5-9]\x00")
+_NATIVE = (
+    (b"\x7fELF", 0, re.compile(rb"\x7fELF[\x01\x02][\x01\x02]\x01[\x00-\x12]"), "ELF"),
+    (
+        b"\xfa\xed\xfe",
+        1,
+        re.compile(rb"[\xcf\xce]\xfa\xed\xfe[\x07\x0c\x12]\x00\x00[\x00\x01]"),
+        "Mach-O",
+    ),
+)
+_START_ONLY = (
+    (re.compile(rb"\x00asm\x01\x00\x00\x00"), "WebAssembly"),
+    (re.compile(rb"dex\n03[5-9]\x00"), "DEX"),
+    (re.compile(rb"\xca\xfe\xba\xbe\x00\x00\x00[\x00-\x14]"), "Mach-O"),
+    (re.compile(rb"\xca\xfe\xba\xbe\x00[\x00-\x03]\x00[\x2d-\x50]"), "Java class"),
+)
 _STARTS = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"\xfd7zXZ\x00", "xz"),
@@ -98,23 +107,35 @@ _STARTS = (
 _ZIP = re.compile(rb"PK\x03\x04[\x0a-\x3f]\x00[\x00-\xff]{2}[\x00\x08\x09\x0c\x0e]\x00")
 
 
-def native_code(data: bytes, *, anywhere: bool = True) -> tuple[int, str] | None:
+def native_code(data: bytes, *, at_start: bool = True) -> tuple[int, str] | None:
     """(offset, kind) of the first executable header in `data`, or None.
 
-    Headers are checked beyond their magic number, so that random weights do not match. With
-    `anywhere` false only the start counts.
+    Headers are checked beyond their magic number, so that random weights do not match. `at_start`
+    says that `data` begins a member: weaker magic numbers count there.
     """
-    for pattern, kind in ((_ELF, "ELF"), (_MACHO, "Mach-O"), (_WASM, "WebAssembly"), (_DEX, "DEX")):
-        match = pattern.search(data) if anywhere else pattern.match(data)
-        if match:
-            return match.start(), kind
-    position = data.find(b"MZ")
-    while position >= 0 and (anywhere or position == 0):
-        if _is_pe(data, position):
-            return position, "PE (Windows)"
-        position = data.find(b"MZ", position + 1)
-    match = _FAT.match(data)
-    return (0, "Mach-O or Java class") if match else None
+    if at_start:
+        for pattern, kind in _START_ONLY:
+            if pattern.match(data):
+                return 0, kind
+        if data.startswith(b"MZ") and _is_pe(data, 0):
+            return 0, "PE (Windows)"
+    for magic, shift, pattern, kind in _NATIVE:
+        for place in _places(data, magic):
+            if pattern.match(data, max(0, place - shift)):
+                return place - shift, kind
+    for place in _places(data, b"This program cannot be run in DOS mode"):
+        start = data.rfind(b"MZ", max(0, place - 256), place)
+        if start >= 0 and _is_pe(data, start):
+            return start, "PE (Windows)"
+    return None
+
+
+def _places(data: bytes, mark: bytes) -> Iterator[int]:
+    """Offsets of `mark` in `data` (``bytes.find`` is many times faster than a pattern)."""
+    position = data.find(mark)
+    while position >= 0:
+        yield position
+        position = data.find(mark, position + 1)
 
 
 def _is_pe(data: bytes, start: int) -> bool:
@@ -145,17 +166,17 @@ def member_findings(archive: TorchArchive, member: Member, where: str) -> Iterat
     name = member.name.partition("/")[2] or member.name
     head = archive.peek(member, 1024)
     for offset, block in _chunks(archive, member):
-        if hit := native_code(block):
+        if hit := native_code(block, at_start=not offset):
             place = f"{hit[1]} at byte {offset + hit[0]} of {name!r} ({member.size} bytes)"
             aot = archive.kind == "pt2" and hit[0] == 0 and _LIBRARY_NAME.search(name)
             yield finding(LIBRARY if aot else NATIVE, place, location=where)
             return
-        if match := _SCRIPT.search(block):
-            text = match.group().decode("latin-1")
-            yield finding(
-                SCRIPT, f"{text!r} at byte {offset + match.start()} of {name!r}", location=where
-            )
-            return
+        for start in _places(block, b"#!/"):
+            if match := _SCRIPT.match(block, start):
+                text = match.group().decode("latin-1")
+                place = f"{text!r} at byte {offset + start} of {name!r}"
+                yield finding(SCRIPT, place, location=where)
+                return
     if archive.kind == "pt2" and _LIBRARY_NAME.search(name):
         yield finding(LIBRARY, f"compiled or source code {name!r}", location=where)
     elif _SHEBANG_NAMES.search(name) and not name.startswith("code/"):
