@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _STRINGS = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'')
 _CALLS = re.compile(r"(?<![\w.])(?:torch\.(\w+)|ops\.(\w+)\.(\w+))\(")
-_ARGUMENT = re.compile(r"^\s*(\w+)\s*:\s*(.+?)\s*(=.*)?$", re.DOTALL)
+_FORWARD = re.compile(r"^  def forward\((.*?)\)\s*->\s*(.+?):$", re.MULTILINE | re.DOTALL)
+_SIGNATURE = 10_000
+"""Characters in which the signature of forward is looked for: hostile code stays cheap."""
 _IMAGE_CHANNELS = (1, 3, 4)
 
 
@@ -116,14 +118,16 @@ def _forward(archive: TorchArchive, code: Mapping[str, str]) -> tuple[list[tuple
     if start is None:
         return [], ""
     body = text[start.end() :].split("\nclass ", 1)[0]
-    found = re.search(r"^  def forward\((.*?)\)\s*->\s*(.+?):$", body, re.MULTILINE | re.DOTALL)
+    place = body.find("\n  def forward(") + 1
+    found = _FORWARD.match(body, place, place + _SIGNATURE)
     if found is None:
         return [], ""
     arguments = []
     for part in _split(found[1])[1:]:
-        match = _ARGUMENT.match(part)
-        if match and match[3] is None:
-            arguments.append((match[1], match[2]))
+        name, _, rest = part.partition(":")
+        kind, default, _ = rest.partition("=")
+        if not default:
+            arguments.append((name.strip(), " ".join(kind.split())))
     return arguments, " ".join(found[2].split())[:200]
 
 

@@ -13,6 +13,7 @@ from torch.fx import Node, map_arg
 from auditor.twin.aten_layers import Recorder
 from auditor.twin.interface import NoTwin
 from auditor.twin.interpreted import WEIGHTED, InterpretedTwin, flatten, numbered, value_name
+from auditor.twin.torchscript.ops import batch_norm
 
 _SIDE_EFFECTS = frozenset({"save", "load", "from_file", "manual_seed", "set_data"})
 
@@ -31,6 +32,8 @@ class ExportedTwin(InterpretedTwin):
         self._inputs: dict[Node, str] = {}
         self._fixed: dict[Node, Any] = {}
         self.parameters: dict[str, Tensor] = {}
+        stored = program.state_dict.values()
+        self.reduced_precision = any(v.is_floating_point() and v.itemsize < 4 for v in stored)
         self._image, self._static = self._bind_inputs(graph)
         self._outputs_kept = _user_outputs(program)
         self._calls = {node: self._callable(node) for node in self._nodes}
@@ -97,6 +100,8 @@ class ExportedTwin(InterpretedTwin):
                 raise NoTwin(f"the program uses {space}::{name}, which the twin does not run")
             if name.startswith("_assert") or name.startswith("sym_constrain"):
                 return lambda *_, **__: None
+            if target is torch.ops.aten.batch_norm.default:
+                return batch_norm
             if target is torch.ops.aten.view.default:
                 return lambda x, size: x.reshape(size)
             return target

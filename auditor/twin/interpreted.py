@@ -39,6 +39,9 @@ class InterpretedTwin(Twin):
         self._shape: tuple[int, ...] | None = None
         self._analysis: Analysis | None = None
 
+    reduced_precision: bool = False
+    """The file computes in half precision; the twin in `dtype`, so they agree less closely."""
+
     # What a format supplies ----------------------------------------------------------------
 
     @abstractmethod

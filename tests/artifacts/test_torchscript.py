@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -299,6 +300,19 @@ def test_arguments_with_defaults_are_no_inputs(tmp_path: Path) -> None:
     x = torch.rand(2, 5)
     assert relative(artifact.open_runtime().run(x.numpy())[0], x * 2) < 1e-6
     assert relative(artifact.open_twin().run(x).outputs[0], x * 2) < 1e-6
+
+
+def test_hostile_signatures_are_read_quickly(tmp_path: Path) -> None:
+    source = save_scripted(net(), torch.rand(1), tmp_path / "m.pt")
+    for index, filler in enumerate((b" " * 3_000_000, b")->" * 1_000_000, b"=" * 3_000_000)):
+        path = tmp_path / f"h{index}.pt"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members(source).items():
+                body = data.replace(b"input: Tensor", b"input: Tensor" + filler)
+                archive.writestr(name, body if name.endswith("container.py") else data)
+        started = time.perf_counter()
+        open_artifact(path).describe()
+        assert time.perf_counter() - started < 5
 
 
 def test_quantized_archives_run_but_have_no_twin(tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ def test_half_precision_archives_compute_in_float32(tmp_path: Path) -> None:
     assert artifact.describe().inputs[0].dtype == "float16"
     twin = artifact.open_twin()
     assert {p.dtype for p in twin.parameters.values()} == {torch.float32}
+    assert twin.reduced_precision
     assert relative(twin.run(x).outputs[0], artifact.open_runtime().run(x.numpy())[0]) < 5e-3
 
 

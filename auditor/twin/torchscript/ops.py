@@ -78,9 +78,10 @@ def _view(x: Tensor, size: list[int]) -> Tensor:
     return x.reshape(size)
 
 
-def _batch_norm(
+def batch_norm(
     x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any
 ) -> Tensor:
+    """`torch.batch_norm` that leaves the running statistics it is given as they are."""
     if training:  # a trace made in training mode: keep the shared statistics as they are
         mean = None if mean is None else mean.clone()
         var = None if var is None else var.clone()
@@ -156,7 +157,7 @@ EXACT: Mapping[str, Callable[..., Any]] = {
     "aten::pop.t": lambda values, i=-1: values.pop(i),
     "aten::clear.t": lambda values: values.clear(),
     "aten::view": _view,
-    "aten::batch_norm": _batch_norm,
+    "aten::batch_norm": batch_norm,
     "aten::_transformer_encoder_layer_fwd": _encoder_layer,
     "aten::_native_multi_head_attention": _native_attention,
 }

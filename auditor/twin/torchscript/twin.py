@@ -32,6 +32,7 @@ class TorchScriptTwin(InterpretedTwin):
     ) -> None:
         super().__init__(dtype, device)
         self._program = program
+        self.reduced_precision = any(v.dtype.itemsize < 4 for v in program.values.values())
         self._keys = names
         values = {key: to_compute(v, dtype, device) for key, v in program.values.items()}
         self.parameters: dict[str, Tensor] = {}
