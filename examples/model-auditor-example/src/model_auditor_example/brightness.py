@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from auditor.checks.interface import BehaviourCheck, BehaviourContext, Skipped
+from auditor.checks.interface import BehaviourCheck, BehaviourContext, Incomplete, Skipped
 from auditor.findings import Finding, Metric, Outcome, Severity
 
 FACTORS = (0.6, 0.8, 1.0, 1.2, 1.4)
@@ -29,7 +29,7 @@ class Brightness(BehaviourCheck):
         if context.samples is None:
             raise Skipped("needs labelled samples")
         samples = context.samples.take(slice(0, 200))
-        rows = []
+        accuracies: dict[float, float] = {}
         for factor in FACTORS:
             if context.budget.spent:
                 break
@@ -37,10 +37,11 @@ class Brightness(BehaviourCheck):
             parts = [bright[i : i + BATCH] for i in range(0, len(bright), BATCH)]
             predicted = np.concatenate([context.classifier.predict(p).argmax(1) for p in parts])
             accuracy = float((predicted == samples.labels).mean())
-            rows.append([factor, accuracy])
+            accuracies[factor] = accuracy
             yield Metric(f"example.brightness@{factor}", accuracy)
-        yield Metric("example.brightness.curve", rows)
-        accuracies = dict(rows)
+        if not accuracies:
+            raise Incomplete("no time left in the budget")
+        yield Metric("example.brightness.curve", [[f, a] for f, a in accuracies.items()])
         worst = min(accuracies, key=accuracies.__getitem__)
         drop = accuracies.get(1.0, 0.0) - accuracies[worst]
         if drop > LARGEST_DROP:
