@@ -22,6 +22,10 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.robustness_pgd:PgdRobustness",
         "auditor.checks.behaviour.robustness_square:SquareRobustness",
         "auditor.checks.behaviour.robustness_worst_case:WorstCaseRobustness",
+        "auditor.checks.behaviour.robustness_masking:GradientMasking",
+        "auditor.checks.behaviour.robustness_certificate:CertifiedRobustness",
+        "auditor.checks.behaviour.robustness_fooling:FoolingInputs",
+        "auditor.checks.behaviour.robustness_corruptions:CorruptionRobustness",
     ),
     "audit.sanitizers": ("auditor.sanitize.fine_pruning:FinePruning",),
 }

@@ -125,3 +125,29 @@ def _perturb(net, x, y, epsilon):
         moved = moved.detach() + epsilon / 2 * grad.sign()
         moved = (x + (moved - x).clamp(-epsilon, epsilon)).clamp(0, 1)
     return moved.detach()
+
+
+def fgsm_trained(epsilon, epochs=60, rate=5e-3):
+    """A CNN trained on full FGSM steps from the clean image: collapses at large epsilon."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1, stride=2),
+        nn.ReLU(), nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+    x, y, _, _ = digits()
+    optimizer = torch.optim.Adam(net.parameters(), rate)
+    for _ in range(epochs):
+        for part in torch.randperm(len(x)).split(64):
+            start = x[part].clone().requires_grad_(True)
+            loss = nn.functional.cross_entropy(net(start), y[part])
+            (grad,) = torch.autograd.grad(loss, start)
+            moved = (x[part] + epsilon * grad.sign()).clamp(0, 1)
+            loss = nn.functional.cross_entropy(net(moved), y[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    net.eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return net
