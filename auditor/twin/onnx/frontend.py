@@ -146,8 +146,8 @@ class _Compiler:
         if array.dtype == np.bool_ or array.dtype in (np.int8, np.uint8):
             return torch.from_numpy(np.array(array))
         if tensor.dtype.is_floating_point():
-            wide = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
-            result = torch.from_numpy(np.array(wide)).to(self.dtype)
+            wide = np.float64 if self.dtype == torch.float64 else np.float32
+            result = torch.from_numpy(np.array(array, dtype=wide)).to(self.dtype)
             return result.to(self.device) if result.dim() else result
         return torch.from_numpy(array.astype(np.int64))
 

@@ -204,7 +204,7 @@ def slice_(
         where = range(size)[low:high:step]
         if step > 0:
             index: list[Any] = [slice(None)] * x.dim()
-            index[axis] = slice(low, high, step)
+            index[axis] = slice(where.start, max(where.start, where.stop), step)
             x = x[tuple(index)]
         else:
             x = x.index_select(axis, torch.tensor(list(where), dtype=torch.int64, device=x.device))
