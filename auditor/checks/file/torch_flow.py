@@ -48,7 +48,7 @@ class Value:
     factors since the last learned layer. `known`: the Python value if computed. `count`: elements
     of a constant tensor (0 unknown). `label`: class a constant favours. `gated`: the gate that
     switches this otherwise constant value. `base`/`place`: what it is a view of, and which class.
-    `ragged`: its shape depends on data.
+    `ragged`: its shape depends on data. `stored`: an attribute that outlives the call.
     """
 
     depth: int | None = None
@@ -68,6 +68,7 @@ class Value:
     base: Value | None = None
     place: int | None = None
     ragged: bool = False
+    stored: bool = False
     ref: str = ""
     cls: str = ""
     node: Any = None
@@ -102,6 +103,13 @@ class Value:
     def copy(self, **changes: Any) -> Value:
         """A changed copy (views keep their base)."""
         return replace(self, **changes)
+
+
+def becomes_state(value: Value, name: str) -> None:
+    """A stored number the code changes remembers earlier calls: it can count or wait."""
+    if value.constant and value.count <= 1 and not value.cls and value.items is None:
+        value.depth, value.narrow, value.known = 0, True, UNKNOWN
+        value.trail = (f"state {name}".strip(),)
 
 
 def number(value: Any) -> Value:
@@ -144,7 +152,8 @@ def union(values: Iterable[Value], step: str = "") -> Value:
         shapes = [v.shape for v in parts if v.shape is not None and v.count > 1]
         labels = {v.label for v in parts if v.label is not None}
         label = labels.pop() if len(labels) == 1 else None
-        return Value(zero=zero, shape=shapes[0] if shapes else None, label=label)
+        stored = any(v.stored for v in parts)
+        return Value(zero=zero, shape=shapes[0] if shapes else None, label=label, stored=stored)
     depths = [v.depth for v in data if v.depth is not None]
     layers = 0
     for value in data:

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from auditor.artifacts.torch_archive import Call
 from auditor.checks.file.torch_bounds import Bounds
-from auditor.checks.file.torch_flow import UNKNOWN, Value, bend, flatten, number, union
+from auditor.checks.file.torch_flow import (
+    UNKNOWN,
+    Value,
+    becomes_state,
+    bend,
+    flatten,
+    number,
+    union,
+)
 from auditor.checks.file.torch_ops import bare, operate
 from auditor.checks.file.torch_sinks import Sinks, overwrite
 from auditor.checks.file.torch_source import Function, Program, dotted
@@ -41,6 +49,7 @@ class Frame:
     member: str
     returned: Value | None = None
     pending: Value | None = None
+    running: bool = True
 
 
 class Interpreter:
@@ -65,6 +74,7 @@ class Interpreter:
             return union([*args, *named.values()])
         self.calls += 1
         frame = Frame(self._bind(function, args, named), function.member)
+        frame.running = not function.name.endswith(("__init__", "__setstate__"))
         try:
             self._block(function.node.body, frame)
         finally:
@@ -260,6 +270,9 @@ class Interpreter:
                 self._assign(part, item, frame)
         elif isinstance(target, ast.Attribute):
             owner = self._expr(target.value, frame)
+            changed = value is not owner.attributes.get(target.attr)
+            if changed and owner.cls and value.stored and frame.running:
+                becomes_state(value, f"{target.attr}")
             owner.attributes[target.attr] = value
         elif isinstance(target, ast.Subscript):
             owner = self._expr(target.value, frame)
@@ -351,6 +364,7 @@ class Interpreter:
             return owner.copy(base=None) if name in ("T", "mT", "H", "data") else Value()
         if not found.cls and declared in self.program.classes:
             found = Value(cls=declared)
+        found.stored = found.count == 1 and not isinstance(found.known, bool)
         owner.attributes[name] = found
         return found
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from auditor.checks.file.torch_flow import (
     STEEP,
     UNKNOWN,
+    Gate,
     Unknown,
     Value,
     bend,
@@ -127,6 +129,8 @@ def operate(op: str, args: Args, named: Named, step: str, sinks: Sinks) -> Value
         return sinks.choose(args[0], args[1], args[2], step)
     if op in CREATE:
         return _create(op, args, named, step)
+    if op in ("embedding", "embedding_bag") and _gate_key(args[1:2]):
+        return _index(op, args[:2], {}, step, sinks)
     if op in LEARNED:
         return _learned(op, args, everything, step, sinks)
     special = _SPECIAL.get(op)
@@ -139,6 +143,11 @@ def operate(op: str, args: Args, named: Named, step: str, sinks: Sinks) -> Value
     if op in MOVES:
         return _move(op, args, named, step, sinks)
     return _curve(op, args, everything, step)
+
+
+def _gate_key(keys: Args) -> bool:
+    """True when a table is looked up by one gate-like number of the raw input."""
+    return any(k.narrow and k.gate is not None and not k.learned for k in flatten(keys))
 
 
 def _curve(op: str, args: Args, everything: Args, step: str) -> Value:
@@ -154,7 +163,7 @@ def _curve(op: str, args: Args, everything: Args, step: str) -> Value:
     if op in ("clamp", "clip", "hardtanh") and out.gain < STEEP and not _two_sided(args):
         return out
     if not out.constant and (hard or op in SOFT):
-        steep = hard or (out.gain >= STEEP and op in SWITCHES)
+        steep = hard or op == "prod" or (out.gain >= STEEP and op in SWITCHES)
         out = bend(out, step, hard=steep)
         if op == "nonzero":
             out.ragged = True
@@ -167,10 +176,10 @@ def _curve(op: str, args: Args, everything: Args, step: str) -> Value:
     return out.copy(gated=first.gated) if op in ("neg", "abs", "relu") else out
 
 
-def _counted(value: Value):  # type: ignore[no-untyped-def]
+def _counted(value: Value) -> Gate | None:
+    """The gate of a sum of many gates: a count, no longer near-binary."""
     gate = value.gate
-    assert gate is not None
-    return type(gate)(False, gate.depth, gate.layers, gate.placed, gate.trail)
+    return None if gate is None else replace(gate, hard=False)
 
 
 def _two_sided(args: Args) -> bool:

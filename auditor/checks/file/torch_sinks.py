@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from auditor.checks.file.torch_flow import UNKNOWN, Gate, Value, opens, trail_of, union
+from auditor.checks.file.torch_flow import (
+    UNKNOWN,
+    Gate,
+    Value,
+    becomes_state,
+    opens,
+    trail_of,
+    union,
+)
 
 LARGE = 64
 """Elements from which a constant selected in place of the input counts as a stored image."""
@@ -201,6 +209,8 @@ def overwrite(target: Value, result: Value, sinks: Sinks) -> None:
             value.depth, value.layers, value.narrow = switch.depth, switch.layers, True
             value.gate = value.gated = opens(switch)
             value.trail = switch.trail
+        if value.stored:
+            becomes_state(value, "")
 
 
 def root_of(value: Value) -> Value:
