@@ -73,6 +73,9 @@ register(APPENDED, UNKNOWN_FIELD, REPEATED_FIELD, PAYLOAD, CODE_TEXT)
 MAX_EACH = 10
 """Findings of one rule; the rest are counted in the last one."""
 
+LARGE = 1 << 22
+"""Bytes above which a tensor is searched for the commonest payloads only."""
+
 MAY_REPEAT = frozenset({"producer_name", "producer_version", "doc_string"})
 
 
@@ -174,7 +177,9 @@ def _payloads(found: Walk, data: Buffer) -> Iterator[Finding]:
                 if budget <= 0:
                     return
                 budget -= length
-                for at, kind in payload.search(chunks(data, offset, offset + length)):
+                pieces = chunks(data, offset, offset + length)
+                weights = length > LARGE and name in ("raw_data", "float_data", "double_data")
+                for at, kind in payload.search(pieces, quick=weights):
                     yield finding(
                         PAYLOAD,
                         f"{tensor.path} {tensor.name!r} ({name}) contains a {kind} "

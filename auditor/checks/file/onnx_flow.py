@@ -102,8 +102,11 @@ class Flow:
 
 
 def trace(program: Program) -> Flow:
-    """Run the pass over `program`."""
-    flow = Flow({}, [], set(), [])
+    """Run the pass over `program` (once; the result is kept with it)."""
+    known = program.cache.get("flow")
+    if isinstance(known, Flow):
+        return known
+    flow = program.cache["flow"] = Flow({}, [], set(), [])
     for name, (dtype, shape) in program.inputs.items():
         # A flag or a number is an option of the caller, no part of the picture.
         option = dtype == "BOOL" or (shape is not None and len(shape) < 1)

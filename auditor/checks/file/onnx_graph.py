@@ -36,6 +36,7 @@ class Node:
     attrs: dict[str, Any]
     bodies: dict[str, Graph]
     source: ir.Node
+    order: int = 0
 
     @property
     def label(self) -> str:
@@ -81,6 +82,7 @@ class Program:
     opsets: dict[str, int]
     model: ir.Model
     skeleton: onnx.ModelProto | None = None
+    cache: dict[str, Any] = field(default_factory=dict)
 
     def array(self, name: str, max_bytes: int = 1 << 26) -> NDArray[Any] | None:
         """Numbers of the stored tensor `name`; None when absent, unreadable or too large."""
@@ -135,7 +137,8 @@ def build_program(model: ir.Model) -> Program:
     }
     producer: dict[str, Node] = {}
     consumers: dict[str, list[Node]] = {}
-    for node in main.walk():
+    for order, node in enumerate(main.walk()):
+        node.order = order
         for name in node.outputs:
             producer[name] = node
         for name in node.data:
@@ -271,9 +274,8 @@ def slice_model(
     proto.graph.name = "slice"
     for domain, version in program.opsets.items():
         proto.opset_import.add(domain=domain, version=version)
-    for node in program.main.walk():
-        if id(node) in nodes:
-            proto.graph.node.append(ir.serde.serialize_node(node.source))
+    for node in sorted(nodes.values(), key=lambda item: item.order):
+        proto.graph.node.append(ir.serde.serialize_node(node.source))
     for name in wanted:
         if name in program.producer:
             continue

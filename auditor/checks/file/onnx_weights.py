@@ -20,7 +20,7 @@ SMALL = 32
 
 FEW_LEVELS = 4
 SPARSE = 0.12
-SAMPLE = 1 << 16
+SAMPLE = 1 << 12
 
 LINEAR = words(
     "Conv ConvTranspose ConvInteger DeformConv Gemm MatMul MatMulInteger QLinearConv QLinearMatMul "

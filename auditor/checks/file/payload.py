@@ -116,6 +116,7 @@ _CODE = re.compile(
     rb"/bin/(?:ba)?sh\b|\bcurl\s+-?\S*\s*https?://|\bwget\s+\S*https?://|base64\s+(?:-d|--decode)"
 )
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{48,}={0,2}")
+_COMMONEST = tuple(entry for entry in MAGICS if entry[0] in (b"\x7fELF", b"PK\x03\x04"))
 _RARE = tuple(entry for entry in MAGICS if len(entry[0]) > 2)
 
 
@@ -133,17 +134,20 @@ def identify(data: bytes) -> str | None:
     return None
 
 
-def search(chunks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
+def search(
+    chunks: Iterator[tuple[int, bytes]], *, quick: bool = False
+) -> Iterator[tuple[int, str]]:
     """Offsets and kinds of payloads anywhere in `chunks` of (offset, bytes).
 
     Only magics of three bytes or more are searched inside; the first chunk's start is identified
-    with all of them.
+    with all of them. `quick` searches the two commonest only (ELF and zip), for large weights.
     """
+    inside = _COMMONEST if quick else _RARE
     for index, (offset, data) in enumerate(chunks):
         if index == 0 and (kind := identify(data[:8192])) is not None:
             yield offset, kind
             continue
-        for magic, kind, confirm in _RARE:
+        for magic, kind, confirm in inside:
             at = data.find(magic)
             while at >= 0:
                 if confirm(data, at):
