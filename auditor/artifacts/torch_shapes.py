@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from auditor.twin.aten_layers import has_batch_of_one
+from auditor.twin.aten_record import has_batch_of_one
 from auditor.twin.interface import NoTwin
 
 SIDES = (32, 28, 64, 96, 128, 224, 48, 160, 192, 227, 256, 299, 384, 16, 8, 112, 512)

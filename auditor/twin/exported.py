@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node, map_arg
 
-from auditor.twin.aten_layers import Recorder
+from auditor.twin.aten_record import Recorder
 from auditor.twin.interface import NoTwin
 from auditor.twin.interpreted import WEIGHTED, InterpretedTwin, flatten, numbered, value_name
 from auditor.twin.torchscript.ops import batch_norm

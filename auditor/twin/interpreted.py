@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from auditor.artifacts.torch_shapes import Feeder, fit_fixed_rows, fit_rows
-from auditor.twin.aten_layers import Analysis, Recorder, analyse
+from auditor.twin.aten_layers import Analysis, analyse
+from auditor.twin.aten_record import Recorder
 from auditor.twin.interface import Layer, NoTwin, Twin, TwinRun
 
 WEIGHTED = {

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from auditor.artifacts.torch_shapes import FirstLayer, discover
-from auditor.twin.aten_layers import Recorder
+from auditor.twin.aten_record import Recorder
 from auditor.twin.interface import NoTwin
 from auditor.twin.interpreted import WEIGHTED, InterpretedTwin, flatten, numbered, value_name
-from auditor.twin.torchscript.program import Block, Machine, Program, Step, to_compute
+from auditor.twin.torchscript.machine import Machine, to_compute
+from auditor.twin.torchscript.program import Block, Program, Step
 
 
 class TorchScriptTwin(InterpretedTwin):
