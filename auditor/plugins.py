@@ -15,6 +15,12 @@ from typing import Any
 
 BUILTIN: dict[str, tuple[str, ...]] = {
     "audit.checks": (
+        "auditor.checks.file.torch_zip_rules:TorchZipCheck",
+        "auditor.checks.file.torch_pickle:TorchPickleCheck",
+        "auditor.checks.file.torch_payload:TorchPayloadCheck",
+        "auditor.checks.file.torch_code:TorchCodeCheck",
+        "auditor.checks.file.torch_trigger:TorchTriggerCheck",
+        "auditor.checks.file.torch_pt2:TorchPt2Check",
         "auditor.checks.behaviour.accuracy:CleanAccuracy",
         "auditor.checks.behaviour.probing:TriggerProbing",
         "auditor.checks.behaviour.clustering:ActivationClustering",
