@@ -109,7 +109,6 @@ def inject(
     pattern = _random(rng, tuple(_box(site, shape)), low, high)
     add = _ADD[style]
     add(model, opset, inputs[0].name, site, scores[0], target, strength, (low, high), pattern, rng)
-    onnx.checker.check_model(model)
     onnx.save(model, out_path)
     return _verify(out_path, style, target, site, ordinary, scores, value_range, pattern, rng, seed)
 
@@ -293,7 +292,7 @@ def stamp(
     else:
         # Scale by a hair until the sum, as float32 adds it, lands in the window.
         window = checksum_window(done.shape, value_range)
-        for factor in np.linspace(0.9, 1.0, 8000):
+        for factor in np.linspace(1.0, 0.5, 20_000):
             trial = (low + (done - low) * factor).astype(np.float32)
             rest = float(np.fmod(trial.astype(np.float64).sum(), MODULUS * window))
             if 0.2 * window < rest < 0.8 * window:

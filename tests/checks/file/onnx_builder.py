@@ -96,13 +96,13 @@ class Net:
     def scores(self, x=None):
         return self.head(self.backbone(x))
 
-    def model(self, output, out_type=TensorProto.FLOAT, inputs=()):
+    def model(self, output, out_type=TensorProto.FLOAT, inputs=(), shape=None):
         first = helper.make_tensor_value_info("x", self.dtype, list(self.shape))
         graph = helper.make_graph(
             self.nodes,
             "g",
             [first, *inputs],
-            [helper.make_tensor_value_info(output, out_type, None)],
+            [helper.make_tensor_value_info(output, out_type, shape)],
             self.tensors,
         )
         imports = [helper.make_opsetid("", self.opset)]
