@@ -54,6 +54,9 @@ def check_parity(
     with torch.no_grad():
         image = torch.from_numpy(np.array(batch, dtype=np.float32))
         ours = [output.cpu().numpy() for output in twin.run(image).outputs]
+    if len(native) != len(ours):
+        reason = f"the file has {len(native)} outputs, the twin {len(ours)}"
+        return Parity(float("inf"), float("inf"), False, tolerance, 0.0, reason)
     worst_abs = worst_rel = 0.0
     same = 1.0
     for theirs, mine in zip(native, ours, strict=True):

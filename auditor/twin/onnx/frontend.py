@@ -28,6 +28,8 @@ CONTROL = {"If", "Loop"}
 _TYPE_ATTRIBUTES = {"to", "dtype", "output_dtype"}
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"}
 _SHAPE_ONLY = {"Shape", "Size"}
+_FREE: tuple[bool, bool, frozenset[str]] = (False, False, frozenset())
+"""Depends on neither the image nor a parameter."""
 
 
 @dataclass(slots=True)
@@ -144,7 +146,7 @@ class _Compiler:
             raise NoTwin(f"Tensor {tensor.name!r} holds strings.")
         array = tensor_array(tensor)
         if array.dtype == np.bool_ or array.dtype in (np.int8, np.uint8):
-            return torch.from_numpy(np.array(array))
+            return torch.from_numpy(np.array(array)).to(self.device)
         if tensor.dtype.is_floating_point():
             wide = np.float64 if self.dtype == torch.float64 else np.float32
             result = torch.from_numpy(np.array(array, dtype=wide)).to(self.dtype)
@@ -159,6 +161,9 @@ class _Compiler:
                 own = top and _name(node) in self.stored
                 self._bind(self._slot(node.outputs[0]), _name(node), value, parameters=own)
                 continue
+            if top and (chosen := self._decided(node)) is not None:
+                yield from self._in_place(node, chosen)
+                continue
             step = self._step(node)
             self._note(step)
             if top and node.op_type == "ConstantOfShape" and not (step.data or step.shape):
@@ -166,6 +171,23 @@ class _Compiler:
                 self._adopt(step, _name(node))
                 continue
             yield step
+
+    def _decided(self, node: ir.Node) -> ir.Graph | None:
+        """The branch that an If on a stored condition always takes."""
+        if node.op_type != "If" or node.inputs[0] is None:
+            return None
+        condition = self.slots[self._slot(node.inputs[0])]
+        if condition is None or self.depends[self._slot(node.inputs[0])] != _FREE:
+            return None
+        taken = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
+        return node.attributes[taken].as_graph()
+
+    def _in_place(self, node: ir.Node, branch: ir.Graph) -> Iterator[Step]:
+        """The steps of `branch`; what it makes becomes what `node` makes."""
+        self._load_initializers(branch, parameters=False)
+        yield from self._steps(branch, top=True)
+        for value, inner in zip(node.outputs, branch.outputs, strict=True):
+            self.values[value] = self._slot(inner)
 
     def _adopt(self, step: Step, name: str) -> None:
         """Weights made by ConstantOfShape from a stored shape are parameters like any other."""

@@ -52,7 +52,9 @@ class _Structure:
         self.shapes = shapes
         self.names = {slot: value.name or "" for value, slot in program.values.items()}
         self.producers = {slot: step for step in program.steps for slot in step.outputs}
-        self.nodes = {slot: value.producer() for value, slot in program.values.items()}
+        # Reversed: where two values share a slot, the first is the one its operator made.
+        values = reversed(program.values.items())
+        self.nodes = {slot: value.producer() for value, slot in values}
         self.constants = {
             slot: value for value, slot in program.values.items() if program.slots[slot] is not None
         }
@@ -240,7 +242,8 @@ class _Structure:
         while at is not None and at in self.producers:
             layer = self.by_slot.get(at)
             if layer is not None and layer.kind in ("dense", "conv"):
-                return layer if layer.shape[layer.channel_axis - 1] == classes else None
+                sizes = {layer.shape[layer.channel_axis - 1], _size(layer.shape)}
+                return layer if classes in sizes else None
             at = self._data_input(self.producers[at])
         return None
 

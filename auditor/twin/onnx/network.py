@@ -114,6 +114,7 @@ class OnnxTwin(Twin):
             self._replace(values, replaced)
         values[self._program.input] = batch
         if known is None:
+            plan_releases(steps, self._kept | set(slots) | _constants(values) | _by_shape(steps))
             execute(steps, values)
             self._remember(key, values)
         elif set(slots) <= self._kept:
@@ -303,6 +304,12 @@ def _declared_shape(image: ir.Value) -> tuple[int | None, ...] | None:
 
 def _constants(template: Sequence[Any]) -> set[int]:
     return {slot for slot, value in enumerate(template) if value is not None}
+
+
+def _by_shape(steps: Sequence[Step]) -> set[int]:
+    """Slots that depend on the shape of the image and on nothing else about it."""
+    found = (step for step in steps if step.shape and not step.data and not step.roots)
+    return {slot for step in found for slot in step.outputs}
 
 
 def _keeping(steps: Sequence[Step], keep: set[int]) -> list[Step]:

@@ -170,6 +170,24 @@ def test_if_takes_the_branch_the_image_asks_for() -> None:
     assert gap(proto, -x) < 1e-6
 
 
+def test_if_on_a_stored_condition_is_replaced_by_its_branch() -> None:
+    """As traced checks leave behind: the layers inside are layers like any other."""
+    then = branch("t", [node("Gemm", ["x", "w"], ["h"]), node("Relu", ["h"], ["ty"])], "ty")
+    other = branch("e", [node("Neg", ["x"], ["ey"])], "ey")
+    nodes = [
+        node("Size", ["w"], ["n"]),
+        node("Greater", ["n", "five"], ["c"]),
+        node("If", ["c"], ["b"], then_branch=then, else_branch=other),
+        node("Gemm", ["b", "v"], ["y"]),
+    ]
+    constants = {"w": f(3, 4), "v": f(4, 2), "five": np.array(5)}
+    proto = graph(nodes, ["N", 3], ["y"], constants)
+    assert gap(proto, f(5, 3)) < 1e-6
+    layers = twin_of(proto).layers
+    assert [layer.kind for layer in layers] == ["dense", "activation", "dense"]
+    assert [layer.weight for layer in layers] == ["w", None, "v"]
+
+
 def test_loop_carries_and_stacks() -> None:
     info = helper.make_tensor_value_info
     body = helper.make_graph(

@@ -29,6 +29,7 @@ _RANGES = {
 
 def _along(value: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
     """`value`, a scalar, one per index of `axis`, or one per block, shaped to meet `x`."""
+    value = value if value.dim() == 0 else value.to(x.device)
     if value.numel() == 1 and value.dim() <= 1:
         return value.reshape(())
     if value.dim() == 1:
@@ -88,7 +89,7 @@ def _centred(x: Tensor, zero: Tensor | None, like: torch.dtype, axis: int | None
     x = x.to(like)
     if zero is None:
         return x
-    zero = zero.to(like)
+    zero = zero.to(device=x.device, dtype=like)
     if axis is not None and zero.dim() == 1 and zero.numel() > 1:
         shape = [1] * x.dim()
         shape[axis] = -1
@@ -130,7 +131,7 @@ def qlinear_conv(
 ) -> Tensor:
     """Quantized convolution; the weights may have one scale per output channel."""
     dtype = x_scale.dtype
-    bias = None if b is None else b.to(dtype)
+    bias = None if b is None else b.to(device=x.device, dtype=dtype)
     y = convolve(node, _centred(x, x_zero, dtype), _centred(w, w_zero, dtype, 0), bias)
     gain = (x_scale * w_scale / y_scale).reshape(-1)
     gain = gain.reshape(1, -1, *([1] * (y.dim() - 2))) if gain.numel() > 1 else gain
@@ -176,7 +177,7 @@ def qgemm(
     right = _centred(b, b_zero, dtype, columns)
     left = left.t() if node.get("transA", 0) else left
     y: Tensor = left @ (right.t() if node.get("transB", 0) else right)
-    y = y if c is None else y + c.to(dtype)
+    y = y if c is None else y + c.to(device=y.device, dtype=dtype)
     y = y * (node.get("alpha", 1.0) * a_scale * b_scale)
     if y_scale is None or y_zero is None:
         return y
