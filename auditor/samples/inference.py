@@ -22,6 +22,7 @@ Predict = Callable[[Preprocessing, NDArray[np.float32]], Scores]
 """Class scores (N, K) of images under a preprocessing; raises when the model refuses the input."""
 
 _FIRST, _MOST = 24, 384
+_ODDNESS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,15 @@ def _ranked(trials: Sequence[Trial]) -> list[Trial]:
     error = (max(top * (1 - top), 0.25 / n) / n) ** 0.5
     tied = [t for t in trials if t.accuracy >= top - error]
     rest = [t for t in trials if t.accuracy < top - error]
-    return sorted(tied, key=lambda t: -t.likelihood) + sorted(rest, key=lambda t: -t.accuracy)
+    return sorted(tied, key=_plausibility, reverse=True) + sorted(rest, key=lambda t: -t.accuracy)
+
+
+def _plausibility(trial: Trial) -> float:
+    """Log-likelihood less a little for unusual scalings: a guess needs evidence to be odd."""
+    place = [v.label for v in candidates.COMMON_VALUES]
+    label = trial.preprocessing.label.removesuffix(", BGR")
+    rank = place.index(label) if label in place else 0
+    return trial.likelihood - _ODDNESS * (rank + ("BGR" in trial.preprocessing.label))
 
 
 def match_labels(scores: Scores, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
