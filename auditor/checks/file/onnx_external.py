@@ -101,7 +101,7 @@ def external_findings(model: Path, found: Walk) -> Iterator[Finding]:
         if tensor.location != 1 and not tensor.external:
             continue
         for item in _reference(model, tensor, ranges):
-            key = (item.rule, item.evidence)
+            key = (item.rule, item.location or item.evidence)
             if key not in told:
                 told.add(key)
                 yield item

@@ -27,7 +27,8 @@ def fold(program: Program, name: str) -> NDArray[Any] | None:
 
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(ReferenceEvaluator(proto).run(None, {})[0])
+            outputs: Any = ReferenceEvaluator(proto).run(None, {})
+            return np.asarray(outputs[0])
     except Exception:  # hostile constants fail in many ways: then the value is unknown
         return None
 

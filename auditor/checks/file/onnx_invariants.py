@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -126,7 +127,7 @@ def _finite(tensor: TensorFacts, data: Buffer, weight: bool) -> Finding | None:
     )
 
 
-def _count(values: NDArray[np.generic]) -> tuple[int, int]:
+def _count(values: NDArray[Any]) -> tuple[int, int]:
     if values.dtype == np.dtype("<u2"):  # bfloat16: exponent all ones, mantissa tells which
         special = (values & 0x7F80) == 0x7F80
         mantissa = (values & 0x7F) != 0

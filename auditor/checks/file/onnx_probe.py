@@ -188,6 +188,7 @@ def profile(
 ) -> Profile | None:
     """Behaviour of the first target over one value range; None when it cannot be computed."""
     rows: list[NDArray[np.float64]] = []
+    shape: tuple[int, ...] = ()
     shown: list[Picture] = []
     start = time.monotonic()
     for picture in (*pictures(piece, factor, offset), *extra):
@@ -196,11 +197,12 @@ def profile(
             return None
         rows.append(values[0].astype(np.float64).reshape(-1))
         shown.append(picture)
+        shape = values[0].shape
         if time.monotonic() - start > SECONDS and len(rows) >= 8 and not extra:
             break
     if not rows or len({row.size for row in rows}) > 1:
         return None
-    return _judge(np.nan_to_num(np.stack(rows), posinf=1e30, neginf=-1e30), shown, values[0].shape)
+    return _judge(np.nan_to_num(np.stack(rows), posinf=1e30, neginf=-1e30), shown, shape)
 
 
 def _judge(table: NDArray[np.float64], shown: list[Picture], shape: tuple[int, ...]) -> Profile:

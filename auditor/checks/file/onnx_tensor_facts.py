@@ -59,7 +59,15 @@ FIELD_OF = {
 
 FIXED = {"float_data": 4, "double_data": 8}
 MAX_COMPARED = 1 << 22
-BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+BITS = {
+    "INT4": 4,
+    "UINT4": 4,
+    "FLOAT4E2M1": 4,
+    "INT2": 2,
+    "UINT2": 2,
+    "FLOAT6E2M3": 6,
+    "FLOAT6E3M2": 6,
+}
 
 
 def tensor_findings(found: Walk, data: Buffer) -> Iterator[Finding]:

@@ -244,7 +244,7 @@ def _entry(
         if at + length > end:
             raise Broken(start, "a field runs past the end", cut=True)
         if tag >> 3 in pair:
-            if length > 64 and (tensor is None or name != "external_data"):
+            if length >= 16 and (tensor is None or name != "external_data"):
                 found.texts.append((path, at, length))
             pair[tag >> 3] = bytes(data[at : at + min(length, 4096)])
         else:
