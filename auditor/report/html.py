@@ -44,6 +44,9 @@ from auditor.report.summary import (
 from auditor.report.svg import draw
 from auditor.report.text import number, percent, plural, shape, size, visible
 
+MAX_ROWS = 250
+"""Rows of one table: a thousand classes in several tables must stay under 3 MB."""
+
 _PNG = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -80,6 +83,8 @@ class Drawing:
     legend: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    left_out: int
+    """Rows that only the JSON has."""
 
     @property
     def numeric(self) -> frozenset[str]:
@@ -230,7 +235,8 @@ def _drawing(chart: Chart, check: CheckRecord, report: Report) -> Drawing:
         hot = hot if _labels_are_classes(chart, report) else frozenset()
     else:
         columns, rows = ("operator", "node"), chart.nodes
-    return Drawing(title, draw(chart, title, hot), legend, columns, rows)
+    left_out = max(0, len(rows) - MAX_ROWS)
+    return Drawing(title, draw(chart, title, hot), legend, columns, rows[:MAX_ROWS], left_out)
 
 
 def _labels_are_classes(chart: Scatter, report: Report) -> bool:
@@ -296,8 +302,12 @@ def _flat(values: Mapping[str, Any], skip: Sequence[str] = ()) -> list[tuple[str
     for key, value in values.items():
         if key in skip:
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value.keys() == {"status", "detail"}:
+            pairs.append((key, f"{value['status']}: {value['detail']}"))
+        elif isinstance(value, dict):
             pairs += [(f"{key}.{inner}", text) for inner, text in _flat(value)]
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            pairs += _flat({f"{key}.{i}": item for i, item in enumerate(value)})
         elif isinstance(value, list):
             pairs.append((key, ", ".join(str(item) for item in value) or "none"))
         else:

@@ -8,10 +8,12 @@ bounds their length, and every view escapes them for its own medium.
 from __future__ import annotations
 
 import html
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,7 +32,6 @@ NULLABLE = frozenset({"samples", "trigger", "sanitized", "probability"})
 
 MAX_TEXT = 20_000
 
-Json: TypeAlias = Any
 SeverityWord: TypeAlias = Literal["critical", "high", "medium", "low", "info"]
 StatusWord: TypeAlias = Literal["passed", "flagged", "skipped", "incomplete"]
 VerdictWord: TypeAlias = Literal["pass", "review", "fail", "incomplete"]
@@ -45,6 +46,17 @@ def clean_text(value: object) -> object:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
+def finite(value: Any) -> Any:
+    """`value` unchanged; raises ``ValueError`` for NaN or infinity anywhere inside."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number must be finite")
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            finite(item)
+    return value
+
+
+Json: TypeAlias = Annotated[Any, AfterValidator(finite)]
 Text: TypeAlias = Annotated[str, BeforeValidator(clean_text)]
 
 

@@ -101,7 +101,8 @@ def charts(check: CheckRecord) -> Iterator[Chart]:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A number that can be drawn: the model's process may have sent anything."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
 def _series(name: str, value: Any) -> Series | None:

@@ -64,6 +64,11 @@ def curve(chart: Curve, title: str) -> Markup:
         line = " ".join(f"{px(x):.1f},{_py(y):.1f}" for x, y, *_ in series.points)
         parts.append(f'<polygon class="band {tone}" points="{" ".join(upper + lower)}"/>')
         parts.append(f'<polyline class="line {tone} dash{index % 4}" points="{line}"/>')
+        if len(series.points) == 1:
+            parts.append(
+                f'<line class="line {tone}" x1="{px(low):.1f}" x2="{px(low):.1f}" '
+                f'y1="{_py(series.points[0][2]):.1f}" y2="{_py(series.points[0][3]):.1f}"/>'
+            )
         parts += [
             f'<circle class="dot {tone}" cx="{px(x):.1f}" cy="{_py(y):.1f}" r="3.5"/>'
             for x, y, *_ in series.points

@@ -66,4 +66,4 @@ def shape(sizes: tuple[int | str, ...] | None) -> str:
 
 def plural(count: int, word: str) -> str:
     """``1 finding``, ``3 findings``."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

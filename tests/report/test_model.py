@@ -149,6 +149,22 @@ def test_figures_are_bounded_in_bytes() -> None:
     assert len(render(report, "html").encode()) < 3_000_000
 
 
+def test_a_thousand_classes_stay_under_three_megabytes() -> None:
+    table = [{"class": i, "n": 50, "accuracy": 0.7, "low": 0.6, "high": 0.8} for i in range(1000)]
+    points = [[0.123 * i, 0.321 * i, i % 1000] for i in range(5000)]
+    metrics = {
+        "a.per_class": table,
+        "b.per_class": [{"epsilon": e, "classes": table} for e in (0.01, 0.03, 0.1, 0.3)],
+        "c.scatter": {"points": points, "classes": []},
+        "d.table": table,
+        "e.confusion": [[1] * 40] * 40,
+    } | {f"robustness.x@{i}": 0.5 for i in range(500)}
+    checks = [CheckResult(f"c{i}", "passed", "", 0.1, metrics=metrics) for i in range(4)]
+    page = render(build(*checks), "html")
+    assert "750 more rows in the JSON report" in page
+    assert len(page.encode()) < 3_000_000
+
+
 @pytest.mark.parametrize("shape", [(2, 2, 4), (0, 3), (3,)])
 def test_a_figure_of_a_wrong_shape_is_left_out_and_said(shape: tuple[int, ...]) -> None:
     figure = Figure("f", "odd", np.zeros(shape, np.uint8))
