@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -46,17 +45,18 @@ def clean_text(value: object) -> object:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def finite(value: Any) -> Any:
-    """`value` unchanged; raises ``ValueError`` for NaN or infinity anywhere inside."""
+def plain(value: Any) -> Any:
+    """`value` as JSON that any reader takes: encodable strings, and NaN or infinity as a word."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number must be finite")
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            finite(item)
-    return value
+        return str(value)
+    if isinstance(value, dict):
+        return {str(clean_text(str(key))): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return clean_text(value)
 
 
-Json: TypeAlias = Annotated[Any, AfterValidator(finite)]
+Json: TypeAlias = Annotated[Any, BeforeValidator(plain)]
 Text: TypeAlias = Annotated[str, BeforeValidator(clean_text)]
 
 

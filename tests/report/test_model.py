@@ -17,7 +17,7 @@ import auditor.report
 from auditor.errors import UsageError
 from auditor.findings import CheckResult, Figure
 from auditor.report.build import Parts, build_report, clean_json, display_path
-from auditor.report.model import NULLABLE, Report, load_report, report_schema
+from auditor.report.model import NULLABLE, Report, SamplesRecord, load_report, report_schema
 from auditor.report.registry import render
 from auditor.verdict import decide
 from tests.report.examples import ALL, backdoored_report, clean_report, error_report
@@ -132,6 +132,16 @@ def test_cleaned_values_always_encode(value: Any) -> None:
 def test_lone_surrogates_from_a_model_do_not_stop_the_report() -> None:
     report = build(CheckResult("c\ud800", "passed", "\udfff", 0.1))
     render(report, "json").encode()
+
+
+def test_facts_from_the_model_s_process_cannot_spoil_the_report(tmp_path: Path) -> None:
+    facts = {"a\ud800": [math.nan, "\udfff", {"b": -math.inf}], "c": (1, 2)}
+    samples = SamplesRecord(source="s", count=1, preprocessing=facts)
+    path = tmp_path / "r.json"
+    path.write_text(render(build(samples=samples), "json"))
+    read = load_report(path).samples
+    assert read is not None
+    assert read.preprocessing == {"a?": ["nan", "?", {"b": "-inf"}], "c": [1, 2]}
 
 
 def test_no_images_leaves_the_samples_out_and_keeps_the_trigger() -> None:
