@@ -23,8 +23,9 @@ from auditor.checks.file.onnx_flow import (
     trace,
 )
 from auditor.checks.file.onnx_graph import Program, load_program, require_onnx
+from auditor.checks.file.onnx_invert import solve
 from auditor.checks.file.onnx_path import favoured_label, gate_node, path_text
-from auditor.checks.file.onnx_probe import RANGES, Profile, open_slice, profile
+from auditor.checks.file.onnx_probe import RANGES, Profile, Slice, open_slice, profile
 from auditor.checks.file.onnx_weights import words
 from auditor.checks.file.rules import finding, register
 from auditor.checks.interface import FileCheck, FileContext, Rule
@@ -213,10 +214,29 @@ def _behaviour(
         seen = profile(piece, value_range[1], value_range[2])
         if seen is None:
             return None
+        if seen.kind == "constant":
+            seen = _solved(program, name, piece, value_range) or seen
         if seen.kind == "gate":
             return seen, value_range
         kinds.append((seen, value_range))
     return next((pair for pair in kinds if pair[0].kind == "varies"), kinds[0])
+
+
+def _solved(
+    program: Program, name: str, piece: Slice, value_range: tuple[str, float, float]
+) -> Profile | None:
+    """The behaviour of a value that no made-up picture moved, with one solved to move it."""
+    _, factor, offset = value_range
+    solution = solve(program, name, offset, offset + factor)
+    if solution is None:
+        return None
+    slack = 1e-3 * factor
+    for source, values in solution.picture.items():
+        if _is_token(program, source):
+            continue
+        if values.min() < offset - slack or values.max() > offset + factor + slack:
+            return None  # it opens only outside this range: no evidence within it
+    return profile(piece, factor, offset, (solution.picture,))
 
 
 def _gate_shaped(seen: Profile) -> bool:
