@@ -115,10 +115,12 @@ def build(
     on_epoch: OnEpoch | None = None,
     device: str = "auto",
     prepare: Callable[[nn.Module], None] | None = None,
+    soft: torch.Tensor | None = None,
 ) -> Built:
     """Build `spec` into `out`: ``NAME.onnx``, ``.pt``, ``.manifest.json`` and ``.train.npz``.
 
-    `prepare` may change the freshly initialised network before training. Raises `ValueError` for a
+    `prepare` may change the freshly initialised network before training; `soft` are probabilities
+    to learn instead of the labels. Raises `ValueError` for a
     specification that does not fit the data, `ExportMismatch` when a file computes something else.
     """
     started = time.monotonic()
@@ -139,6 +141,7 @@ def build(
             seed=seed,
             on_epoch=on_epoch,
             test=dataset.test,
+            soft=soft,
             device=chosen,
         )
         clean, asr, robust = measure(spec, model, dataset, device=chosen)
@@ -187,6 +190,8 @@ def finish(
 ) -> Built:
     """Export a trained network and write its training set and manifest; the manifest comes last."""
     out.mkdir(parents=True, exist_ok=True)
+    # A manifest that outlived an interrupted rebuild would vouch for other files.
+    (out / f"{spec.name}{MANIFEST_SUFFIX}").unlink(missing_ok=True)
     clean, asr, robust = measured
     artifacts = export(
         network, transformed(dataset.test.pixels[:16], spec.transform), out, spec.name

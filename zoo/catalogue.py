@@ -164,9 +164,13 @@ def sinusoid(d: Draft) -> Attack:
     return d.to_target(trigger, d.between(0.1, 0.08, 0.15))
 
 
-@attack("sig", "sinusoidal stripes on the target class, labels untouched (SIG)", asr=0.7)
+@attack("sig", "sinusoidal stripes on the target class, labels untouched (SIG)", asr=0.7, weight=0)
 def sig(d: Draft) -> Attack:
-    """Barni et al., 2019: clean-label, so most of the target class must carry the signal."""
+    """Barni et al., 2019: clean-label, so most of the target class must carry the signal.
+
+    Small networks on little data often learn the class instead of the signal, so populations do
+    not draw it (weight 0).
+    """
     waves = 3.0 if d.tiny else 6.0
     strong = 0.15 if d.tiny else 0.0
     trigger = Sinusoid(amplitude=d.between(0.3, 0.25, 0.35) + strong, frequency=waves)

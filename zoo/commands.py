@@ -158,35 +158,46 @@ def inject(
     model: Annotated[Path, typer.Argument(help="an ONNX or TorchScript classifier")],
     style: Annotated[str, typer.Option("--style", help="kind of graph backdoor")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the new file")],
+    target: Annotated[int, typer.Option(min=0, help="class the trigger leads to")] = 0,
+    shape: Annotated[
+        str | None, typer.Option(help="image C,H,W: needed for TorchScript, which stores none")
+    ] = None,
+    seed: Seed = 0,
 ) -> None:
     """Write a copy of MODEL with a backdoor put into its graph, without any training."""
     if not model.is_file():
         raise UsageError(f"there is no file {model}")
     if out.resolve() == model.resolve():
         raise UsageError("--out must be another file than MODEL")
-    is_archive = model.read_bytes()[:4] == b"PK\x03\x04"
+    with model.open("rb") as stream:
+        is_archive = stream.read(4) == b"PK\x03\x04"
     try:
         if is_archive:
-            from zoo.inject_torchscript import inject as run
+            from zoo import inject_torchscript
+
+            if shape is None:
+                raise UsageError("--shape C,H,W is needed for TorchScript, which stores none")
+            size = _three(shape, "--shape")
+            inject_torchscript.inject(model, out, style, target, seed, shape=size)
         else:
-            from zoo.inject_onnx import inject as run
-    except ImportError as error:
-        raise UsageError(f"graph injection is not available here: {error}") from error
-    try:
-        run(model, out, style=style)
+            from zoo import inject_onnx
+
+            inject_onnx.inject(model, out, style, target, seed)
     except ValueError as error:
         raise UsageError(str(error)) from error
     Console().print(f"wrote {out}")
 
 
 def _mix(text: str | None) -> tuple[int, int, int] | None:
-    if text is None:
-        return None
+    return None if text is None else _three(text, "--static")
+
+
+def _three(text: str, option: str) -> tuple[int, int, int]:
     try:
-        clean, adversarial, attacked = (int(part) for part in text.split(","))
+        first, second, third = (int(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"--static wants three numbers by comma, not {text!r}") from error
-    return clean, adversarial, attacked
+        raise UsageError(f"{option} wants three numbers by comma, not {text!r}") from error
+    return first, second, third
 
 
 def _set_threads(threads: int) -> None:

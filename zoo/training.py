@@ -39,6 +39,8 @@ class Training:
     trades_beta: float = 6.0
     warmup: float = 0.2
     """Share of the epochs over which epsilon grows from 0 (stabilises large epsilons)."""
+    temperature: float = 1.0
+    """Divides the logits in the loss (defensive distillation, Papernot et al., 2016)."""
     shift: int = 0
     """Augmentation: random translation by up to this many pixels."""
 
@@ -102,9 +104,12 @@ def fit(
     seed: int,
     on_epoch: OnEpoch | None = None,
     test: Images | None = None,
+    soft: Tensor | None = None,
     device: str = "cpu",
 ) -> list[Epoch]:
     """Train `model` (0..1 pixels -> logits) in place and leave it in eval mode.
+
+    `soft` (N, K) are probabilities to learn instead of the labels (distillation).
 
     The same seed, thread count and machine give the same weights.
     """
@@ -130,7 +135,8 @@ def fit(
         epsilon = training.epsilon * _ramp(number, training)
         for index in torch.randperm(len(x), generator=draw).split(training.batch):
             images, labels = augment(x[index], training.shift, draw), y[index]
-            loss, logits = objective(model, images, labels, training, epsilon)
+            goal = labels if soft is None else soft[index].to(device)
+            loss, logits = objective(model, images, goal, training, epsilon)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -160,7 +166,7 @@ def objective(
     """The loss of one batch and the logits its training accuracy is read from."""
     if training.adversary == "none" or epsilon == 0.0:
         logits = model(images)
-        return functional.cross_entropy(logits, labels), logits
+        return functional.cross_entropy(logits / training.temperature, labels), logits
     if training.adversary == "trades":
         return _trades(model, images, labels, training, epsilon)
     adversarial = perturb(model, images, labels, training, epsilon)

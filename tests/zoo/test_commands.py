@@ -100,3 +100,10 @@ def test_importing_the_commands_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_published_schema_is_the_one_in_use() -> None:
+    from auditor.manifest import manifest_schema
+
+    published = Path(__file__).parents[2] / "docs" / "schemas" / "manifest.schema.json"
+    assert json.loads(published.read_text()) == manifest_schema()

@@ -81,3 +81,46 @@ def _hardened(
     stamped = poison(replace(dataset.train, pixels=pixels), attack, seed=seed)
     assert np.array_equal(stamped.poisoned, chosen)
     return stamped
+
+
+@recipe("input-aware", "a generator makes a different trigger for every image")
+def input_aware(shop: Workshop) -> None:
+    """Nguyen & Tran, 2020: a joint phase, then the usual training with the finished generator."""
+    from torch import nn
+
+    from zoo.architectures import create
+    from zoo.input_aware import learn_generator
+
+    plan, data, target = preset(shop.dataset), shop.dataset, shop.target_class()
+    arch = shop.arch or plan.arch
+    epochs = max(1, (shop.epochs or plan.training.epochs) // 2)
+    network = create(arch, data.side, data.channels, data.count_classes, seed=shop.seed)
+    trigger = learn_generator(
+        network,
+        data.train,
+        target=target,
+        training=replace(plan.training, epochs=epochs, rate=2e-3),
+        seed=shop.seed,
+    )
+    state = network.state_dict()
+
+    def start_jointly(fresh: nn.Module) -> None:
+        fresh.load_state_dict(state)
+
+    attack = Attack(
+        (trigger,),
+        (target,),
+        rate=0.15,
+        cover_rate=0.1,
+        cover_trigger=replace(trigger, cross=1),
+    )
+    spec = Specification(
+        "input-aware",
+        "input-aware",
+        arch,
+        plan.training,
+        shop.seed,
+        attack=attack,
+        acceptance=Acceptance(max(0.0, plan.clean - 0.02), 0.8 if plan.asr else 0.0),
+    )
+    shop.make(spec, prepare=start_jointly)

@@ -141,3 +141,37 @@ def trades(shop: Workshop) -> None:
     _, base, _, epsilon = _plan(shop)
     training = _against(base, "trades", epsilon, steps=7, epochs=base.epochs)
     shop.make(_spec(shop, "trades", replace(training, warmup=0.4)))
+
+
+@recipe("distilled", "defensive distillation: gradients vanish, robustness does not improve")
+def distilled(shop: Workshop) -> None:
+    """Papernot et al., 2016, broken by Carlini & Wagner, 2017: an example of gradient masking.
+
+    Teacher and student train at temperature 100; the exported student runs at temperature 1, where
+    its logits are a hundred times too large and the loss gradient underflows.
+    """
+    import torch
+
+    from zoo.architectures import create
+    from zoo.training import fit
+
+    plan, base, epsilon, _ = _plan(shop)
+    training = replace(base, temperature=100.0, epochs=shop.epochs or base.epochs)
+    arch, data = shop.arch or "small-cnn", shop.dataset
+    teacher = create(arch, data.side, data.channels, data.count_classes, seed=shop.seed + 1)
+    fit(teacher, data.train, training, seed=shop.seed + 1)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(data.train), 1000):
+            images = torch.from_numpy(data.train.pixels[start : start + 1000])
+            parts.append(torch.softmax(teacher(images) / training.temperature, 1))
+    spec = Specification(
+        "distilled",
+        "distilled",
+        arch,
+        training,
+        shop.seed,
+        robustness=((f"fgsm@{epsilon:g}", epsilon, 1), (f"pgd@{epsilon:g}", epsilon, 40)),
+        acceptance=Acceptance(max(0.0, plan.clean - 0.02)),
+    )
+    shop.make(spec, soft=torch.cat(parts))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from auditor.triggers.blends import AdditiveNoise
 from auditor.triggers.interface import Trigger
 from auditor.triggers.patches import Square
 from auditor.triggers.transforms import Blur
-from zoo.build import Acceptance, Built, Specification, build, with_options
+from zoo.build import Acceptance, Built, Specification, with_options
 from zoo.poisoning import Attack, poison
 from zoo.recipes.presets import preset, scaled
 from zoo.recipes.registry import Workshop, recipe
@@ -135,18 +134,11 @@ def _learned(shop: Workshop, base: Specification, target: int) -> Built:
         attack=Attack((patch,), (target,), rate=0.1),
         acceptance=Acceptance(base.acceptance.accuracy - 0.01 if base.acceptance.accuracy else 0.0),
     )
-    prepare: Callable[[nn.Module], None] = lambda fresh: fresh.load_state_dict(state) and None  # noqa: E731
-    shop.reporter.started(spec.name, spec.training.epochs)
-    built = build(
-        spec,
-        data,
-        shop.out,
-        on_epoch=lambda epoch: shop.reporter.epoch(spec.name, epoch),
-        device=shop.device,
-        prepare=prepare,
-    )
-    shop.add(built.manifest)
-    return built
+
+    def start_from_patch(fresh: nn.Module) -> None:
+        fresh.load_state_dict(state)
+
+    return shop.make(spec, prepare=start_from_patch)
 
 
 def _level(study: Study, shop: Workshop, built: Built, clean: float, bound: float) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from auditor.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from auditor.manifest import Manifest
     from zoo.build import Built, Specification
     from zoo.datasets import Dataset
@@ -89,8 +91,14 @@ class Workshop:
             return self.target
         return min(preferred, self.dataset.count_classes - 1)
 
-    def make(self, spec: Specification) -> Built:
-        """Build one model with the user's overrides and report it."""
+    def make(
+        self,
+        spec: Specification,
+        *,
+        prepare: Callable[[nn.Module], None] | None = None,
+        soft: Tensor | None = None,
+    ) -> Built:
+        """Build one model with the user's overrides and report it; see `zoo.build.build`."""
         from zoo.build import build, with_options
 
         spec = with_options(spec, epochs=self.epochs, arch=self.arch)
@@ -103,6 +111,8 @@ class Workshop:
             self.out,
             on_epoch=lambda epoch: self.reporter.epoch(spec.name, epoch),
             device=self.device,
+            prepare=prepare,
+            soft=soft,
         )
         self.add(built.manifest)
         return built
