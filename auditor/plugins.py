@@ -15,12 +15,18 @@ from typing import Any
 
 BUILTIN: dict[str, tuple[str, ...]] = {
     "audit.checks": (
+        "auditor.checks.file.onnx_bytes:BytesCheck",
+        "auditor.checks.file.onnx_trigger:TriggerCheck",
+        "auditor.checks.file.onnx_operators:OperatorCheck",
+        "auditor.checks.file.onnx_invariants:InvariantCheck",
+        "auditor.checks.file.onnx_resources:ResourceCheck",
         "auditor.checks.file.torch_zip_rules:TorchZipCheck",
         "auditor.checks.file.torch_pickle:TorchPickleCheck",
         "auditor.checks.file.torch_payload:TorchPayloadCheck",
         "auditor.checks.file.torch_code:TorchCodeCheck",
         "auditor.checks.file.torch_trigger:TorchTriggerCheck",
         "auditor.checks.file.torch_pt2:TorchPt2Check",
+        "auditor.checks.behaviour.trigger_confirm:TriggerConfirmation",
         "auditor.checks.behaviour.accuracy:CleanAccuracy",
         "auditor.checks.behaviour.probing:TriggerProbing",
         "auditor.checks.behaviour.clustering:ActivationClustering",
