@@ -52,6 +52,21 @@ def _constants(values: Sequence[Any], what: str) -> None:
         raise Unsupported(f"{what} of two values that depend on the image")
 
 
+def _same(coefficients: Tensor, shape: torch.Size) -> Tensor:
+    """Transpose of a step that moves no element: reshape."""
+    return coefficients.reshape(-1, *shape)
+
+
+def _scaled(factor: Any) -> Callable[[Tensor, torch.Size], Tensor]:
+    """Transpose of an elementwise product; a value that was broadcast gets the sum back."""
+
+    def pull(coefficients: Tensor, shape: torch.Size) -> Tensor:
+        product: Tensor = coefficients * factor
+        return product.sum_to_size(coefficients.shape[:1] + shape)
+
+    return pull
+
+
 # --- moving and averaging elements: no negative coefficients ------------------------------------
 
 _REARRANGING = (
@@ -65,6 +80,8 @@ _REARRANGING = (
     "upsample_nearest2d.default", "upsample_nearest2d.vec", "upsample_bilinear2d.default",
     "upsample_bilinear2d.vec",
 )  # fmt: skip
+_RESHAPING = {"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "clone", "alias", "detach",
+              "contiguous", "flatten"}  # fmt: skip
 _DTYPE_ARGUMENTS = {"dtype", "memory_format", "implicit", "device", "layout", "pin_memory"}
 
 
@@ -76,7 +93,8 @@ def _rearranging(name: str) -> Converter:
         slot = _only_slot(value, packet)
         _constants([*rest, *named.values()], packet)
         kept = {key: v for key, v in named.items() if key not in _DTYPE_ARGUMENTS}
-        return Affine(lambda x: operator(x, *rest, **kept)), (slot,)
+        pull = _same if packet in _RESHAPING else None
+        return Affine(lambda x: operator(x, *rest, **kept), None, pull), (slot,)
 
     return convert
 
@@ -90,7 +108,7 @@ def _copy(value: Any, *rest: Any, **named: Any) -> Step:
     for wanted in (*rest, *named.values()):
         if isinstance(wanted, torch.dtype) and not wanted.is_floating_point:
             raise Unsupported(f"conversion of a value to {wanted}")
-    return Affine(lambda x: x.clone()), (_only_slot(value, "copy"),)
+    return Affine(lambda x: x.clone(), None, _same), (_only_slot(value, "copy"),)
 
 
 @converts("cat.default")
@@ -124,9 +142,13 @@ def _sum(a: Any, b: Any, sign_a: float, sign_b: float) -> Step:
         ), (a, b)
     if isinstance(a, Slot):
         shift = sign_b * b
-        return Affine(lambda x: sign_a * x + shift, lambda x: abs(sign_a) * x + 0 * shift), (a,)
+        return Affine(
+            lambda x: sign_a * x + shift, lambda x: abs(sign_a) * x + 0 * shift, _scaled(sign_a)
+        ), (a,)
     shift = sign_a * a
-    return Affine(lambda y: sign_b * y + shift, lambda y: abs(sign_b) * y + 0 * shift), (b,)
+    return Affine(
+        lambda y: sign_b * y + shift, lambda y: abs(sign_b) * y + 0 * shift, _scaled(sign_b)
+    ), (b,)
 
 
 @converts("add.Tensor", "add.Scalar", "add_.Tensor")
@@ -146,7 +168,7 @@ def _rsub(a: Any, b: Any, alpha: float = 1) -> Step:
 
 @converts("neg.default")
 def _neg(a: Any) -> Step:
-    return Affine(lambda x: -x, lambda x: x), (_only_slot(a, "neg"),)
+    return Affine(lambda x: -x, lambda x: x, _scaled(-1.0)), (_only_slot(a, "neg"),)
 
 
 @converts("mul.Tensor", "mul.Scalar")
@@ -154,14 +176,14 @@ def _mul(a: Any, b: Any) -> Step:
     if isinstance(a, Slot) and isinstance(b, Slot):
         raise Unsupported("product of two values that depend on the image")
     slot, factor = (a, b) if isinstance(a, Slot) else (b, a)
-    return Affine(lambda x: x * factor, lambda x: x * abs(factor)), (slot,)
+    return Affine(lambda x: x * factor, lambda x: x * abs(factor), _scaled(factor)), (slot,)
 
 
 @converts("div.Tensor", "div.Scalar")
 def _div(a: Any, b: Any) -> Step:
     slot = _only_slot(a, "division")
     _constants([b], "division")
-    return Affine(lambda x: x / b, lambda x: x / abs(b)), (slot,)
+    return Affine(lambda x: x / b, lambda x: x / abs(b), _scaled(1 / b)), (slot,)
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -171,6 +193,8 @@ def _div(a: Any, b: Any) -> Step:
 def _mm(a: Any, b: Any) -> Step:
     if isinstance(a, Slot) and isinstance(b, Slot):
         raise Unsupported("product of two values that depend on the image")
+    if isinstance(a, Slot) and b.ndim == 2:
+        return Affine(lambda x: x @ b, lambda x: x @ b.abs(), lambda c, _: c @ b.T), (a,)
     if isinstance(a, Slot):
         return Affine(lambda x: x @ b, lambda x: x @ b.abs()), (a,)
     return Affine(lambda x: a @ x, lambda x: a.abs() @ x), (_only_slot(b, "product"),)
@@ -181,16 +205,18 @@ def _addmm(bias: Any, a: Any, b: Any, beta: float = 1, alpha: float = 1) -> Step
     _constants([bias, b], "addmm")
     slot = _only_slot(a, "addmm")
     weight, shift = alpha * b, beta * bias
-    return Affine(lambda x: x @ weight + shift, lambda x: x @ weight.abs()), (slot,)
+    return Affine(
+        lambda x: x @ weight + shift, lambda x: x @ weight.abs(), lambda c, _: c @ weight.T
+    ), (slot,)
 
 
 @converts("linear.default")
 def _linear(value: Any, weight: Any, bias: Any = None) -> Step:
     _constants([weight, bias], "linear")
     shift = 0.0 if bias is None else bias
-    return Affine(lambda x: x @ weight.T + shift, lambda x: x @ weight.abs().T), (
-        _only_slot(value, "linear"),
-    )
+    return Affine(
+        lambda x: x @ weight.T + shift, lambda x: x @ weight.abs().T, lambda c, _: c @ weight
+    ), (_only_slot(value, "linear"),)
 
 
 @converts("convolution.default")
@@ -200,7 +226,15 @@ def _convolution(value: Any, weight: Any, bias: Any, *geometry: Any) -> Step:
     def run(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return torch.convolution(x, w, b, *geometry)
 
-    return Affine(lambda x: run(x, weight, bias), lambda x: run(x, weight.abs(), None)), (
+    def pull(coefficients: Tensor, shape: torch.Size) -> Tensor:
+        flat = coefficients.flatten(0, 1)
+        like = weight.new_zeros(1).expand(len(flat), *shape[1:])
+        back: Tensor = torch.ops.aten.convolution_backward(
+            flat, like, weight, None, *geometry, [True, False, False]
+        )[0]
+        return back.reshape(-1, *shape)
+
+    return Affine(lambda x: run(x, weight, bias), lambda x: run(x, weight.abs(), None), pull), (
         _only_slot(value, "convolution"),
     )
 
@@ -231,8 +265,11 @@ def _normalise(value: Any, weight: Any, bias: Any, mean: Any, variance: Any, eps
     def along(vector: Tensor, x: Tensor) -> Tensor:
         return vector.reshape(1, -1, *[1] * (x.ndim - 2))
 
+    def pull(coefficients: Tensor, shape: torch.Size) -> Tensor:
+        return coefficients * scale.reshape(1, 1, -1, *[1] * (len(shape) - 2))
+
     return Affine(
-        lambda x: x * along(scale, x) + along(shift, x), lambda x: x * along(scale.abs(), x)
+        lambda x: x * along(scale, x) + along(shift, x), lambda x: x * along(scale.abs(), x), pull
     ), (_only_slot(value, "batch normalisation"),)
 
 

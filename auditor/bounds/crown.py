@@ -33,14 +33,14 @@ class Crown:
         high: Tensor,
         *,
         backward: bool = True,
-        stop: Callable[[], bool] = lambda: False,
+        refine: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`backward` False keeps to plain intervals. `stop` ends the refinement early (sound)."""
+        """`backward` False keeps to plain intervals; `refine` False ends the tightening (sound)."""
         self.network = network
         self.low, self.high = low, high
         self.ends: list[Interval] = [(low, high)]
         self.lines: dict[int, Lines] = {}
-        self.stop = stop
+        self.refine = refine
         with torch.no_grad():
             for node in network.nodes[1:]:
                 inputs = [self.ends[i] for i in node.inputs]
@@ -77,7 +77,7 @@ class Crown:
         chunk = max(1, MEMORY // max(1, 2 * widest * batch))
         new_low, new_high = low.flatten(1).clone(), high.flatten(1).clone()
         for part in torch.split(wanted, chunk):
-            if self.stop():
+            if not self.refine():
                 break
             rows = torch.zeros(len(part), batch, size, dtype=low.dtype, device=low.device)
             rows[torch.arange(len(part)), :, part] = 1.0

@@ -25,14 +25,20 @@ class Affine:
     """`function` of one or more values, affine in all of them together.
 
     `magnitude` is the same map with the absolute values of its coefficients and no constant part:
-    it carries interval radii.
+    it carries interval radii. `pull` is the transpose of the linear part, from coefficients
+    (S, B, ...) and the one input's shape (B, ...); without it automatic differentiation is used,
+    which is right for any operator but slower.
     """
 
     def __init__(
-        self, function: Callable[..., Tensor], magnitude: Callable[..., Tensor] | None = None
+        self,
+        function: Callable[..., Tensor],
+        magnitude: Callable[..., Tensor] | None = None,
+        pull: Callable[[Tensor, torch.Size], Tensor] | None = None,
     ) -> None:
         self.function = function
         self._magnitude = magnitude
+        self._pull = pull
 
     def forward(self, *values: Tensor) -> Tensor:
         """The value itself."""
@@ -57,6 +63,8 @@ class Affine:
 
         `shapes` are tensors of the inputs' shape; their values do not matter.
         """
+        if self._pull is not None and len(shapes) == 1:
+            return (self._pull(coefficients, shapes[0].shape),)
         pull = torch.func.vjp(self.function, *[torch.zeros_like(s) for s in shapes])[1]
         pulled: tuple[Tensor, ...] = torch.func.vmap(pull)(coefficients)
         return pulled

@@ -1,13 +1,12 @@
 """From a torch function of images to the bound network, whatever format it came from.
 
-The function is run once under torch's operator tracer, so ONNX twins, TorchScript and plain modules
-all arrive as the same ATen calls. Control flow that depends on values makes the tracer fail, which
-is what a sound bound needs.
+The function is run once under a recorder of ATen calls, so ONNX twins, TorchScript and plain
+modules all arrive in the same form. Control flow that depends on values is refused, which is what a
+sound bound needs.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ import torch
 from torch import Tensor
 
 from auditor.bounds.convert import CONVERTERS, Slot
-from auditor.bounds.graph import Affine, Network, Nonlinear, Unsupported
+from auditor.bounds.graph import Affine, Network, Node, Nonlinear, Unsupported
 from auditor.bounds.nonlinear import Relu
+from auditor.bounds.recorder import Call, record
 
 _TUPLES = {"aten.native_batch_norm.default", "aten.max_pool2d_with_indices.default",
            "aten._native_batch_norm_legit_no_training.default"}  # fmt: skip
@@ -34,64 +34,55 @@ def trace(function: Callable[[Tensor], Tensor], images: Tensor) -> Network:
     """
     if len(images) < 2:
         raise ValueError("tracing needs a batch of at least 2 images")
-    network = _convert(_calls(function, images), images)
+    image = images.clone()
+    try:
+        calls, result = record(function, image)
+    except Exception as problem:
+        words = " ".join(str(problem).split())[:160]
+        raise Unsupported(f"a network that cannot be traced ({words})") from problem
+    network = _Builder(image).build(calls, result)
     _verify(network, function, images)
     return network
 
 
-def _calls(function: Callable[[Tensor], Tensor], images: Tensor) -> torch.fx.GraphModule:
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    try:
-        with torch.no_grad():
-            module = make_fx(lambda x: function(x))(images)
-    except Exception as problem:
-        words = " ".join(str(problem).split())[:160]
-        raise Unsupported(f"the network cannot be traced: {words}") from problem
-    module.graph.eliminate_dead_code()
-    return module
-
-
 class _Builder:
-    """Walks the traced calls; `held` maps each to a `Slot`, a constant tensor or a Python value."""
+    """Walks the recorded calls; `held` maps a tensor's id to the node that computes it."""
 
-    def __init__(self, module: torch.fx.GraphModule, shape: tuple[int, ...]) -> None:
-        self.module, self.held = module, dict[Any, Any]()
-        self.network = Network()
-        self.network.nodes.append(_image_node(shape))
+    def __init__(self, image: Tensor) -> None:
+        self.held: dict[int, Slot] = {id(image): Slot(0)}
+        self.network = Network([Node(None, (), "image", tuple(image.shape[1:]))])
 
-    def walk(self) -> Network:
-        for call in self.module.graph.nodes:
-            if call.op == "placeholder":
-                self.held[call] = Slot(0)
-            elif call.op == "get_attr":
-                self.held[call] = _attribute(self.module, str(call.target))
-            elif call.op == "call_function":
-                self.held[call] = self._call(call)
-            elif call.op == "output":
-                return self._finish(self._arguments(call.args)[0])
-            else:
-                raise Unsupported(f"traced step {call.op}")
-        raise Unsupported("a network without output")
+    def build(self, calls: list[Call], result: Tensor) -> Network:
+        """The network of those `calls` that `result` needs."""
+        for call in _needed(calls, result):
+            slot = self._call(call)
+            outputs = call.result if isinstance(call.result, tuple | list) else (call.result,)
+            name = str(call.target)
+            if len(outputs) > 1 and name not in _TUPLES:
+                raise Unsupported(f"operator {name.removeprefix('aten.')} with several results")
+            self.held[id(outputs[0])] = slot
+        last = self.held.get(id(result))
+        if last is None:
+            raise Unsupported("a network whose scores do not depend on the image")
+        if last.position != len(self.network.nodes) - 1:
+            self._shifted(last, 1.0, 0.0, "output")
+        return self.network
 
     def _arguments(self, value: Any) -> Any:
-        """Traced arguments with every call replaced by what it holds."""
-        if isinstance(value, torch.fx.Node):
-            return self.held[value]
+        """Recorded arguments with values as slots and constants as float64."""
+        if isinstance(value, Tensor):
+            if id(value) in self.held:
+                return self.held[id(value)]
+            return value.detach().double() if value.is_floating_point() else value
         if isinstance(value, tuple | list):
             return [self._arguments(item) for item in value]
         if isinstance(value, dict):
             return {key: self._arguments(item) for key, item in value.items()}
         return value
 
-    def _call(self, call: torch.fx.Node) -> Any:
+    def _call(self, call: Call) -> Slot:
         arguments, named = self._arguments(call.args), self._arguments(call.kwargs)
         name = str(call.target)
-        if call.target is operator.getitem:
-            return self._item(call, arguments)
-        if not _holds_slot([arguments, named]):
-            return call.target(*arguments, **named)  # type: ignore[operator]
-        arguments, named = _double(arguments), _double(named)
         if name in _CLAMPS:
             return self._clamp(name, *arguments, **named)
         if name in _MAXIMA:
@@ -105,20 +96,15 @@ class _Builder:
             raise Unsupported(f"operator {name.removeprefix('aten.')}: {problem}") from problem
         return self._add(op, slots, name)
 
-    def _item(self, call: torch.fx.Node, arguments: Any) -> Any:
-        source = call.args[0]
-        assert isinstance(source, torch.fx.Node)
-        if not isinstance(arguments[0], Slot):
-            return arguments[0][arguments[1]]
-        if str(source.target) not in _TUPLES or arguments[1] != 0:
-            raise Unsupported(f"second output of {source.target}")
-        return arguments[0]
-
     def _add(self, op: Affine | Nonlinear, slots: tuple[Slot, ...], label: str) -> Slot:
         return Slot(self.network.add(op, [slot.position for slot in slots], label))
 
     def _shifted(self, slot: Slot, scale: float, shift: Any, label: str) -> Slot:
-        op = Affine(lambda x: scale * x + shift, lambda x: abs(scale) * x + 0 * shift)
+        op = Affine(
+            lambda x: scale * x + shift,
+            lambda x: abs(scale) * x + 0 * shift,
+            lambda c, shape: (c * scale).sum_to_size(c.shape[:1] + shape),
+        )
         return self._add(op, (slot,), label)
 
     def _clamp(self, name: str, value: Any, *ends: Any, **named: Any) -> Slot:
@@ -157,30 +143,29 @@ class _Builder:
         moved = self._shifted(slot, -1.0, limit, "clamp")
         return self._shifted(self._add(Relu(), (moved,), "clamp"), -1.0, limit, "clamp")
 
-    def _finish(self, result: Any) -> Network:
-        result = result[0] if isinstance(result, list) else result
-        if not isinstance(result, Slot):
-            raise Unsupported("a network whose scores do not depend on the image")
-        if result.position != len(self.network.nodes) - 1:
-            self._shifted(result, 1.0, 0.0, "output")
-        return self.network
+
+def _needed(calls: list[Call], result: Tensor) -> list[Call]:
+    """The calls that `result` depends on, in order.
+
+    A tensor written twice (in-place operators) is needed in both states, so all its writers stay.
+    """
+    wanted, kept = {id(result)}, []
+    for call in reversed(calls):
+        outputs = call.result if isinstance(call.result, tuple | list) else (call.result,)
+        if any(id(item) in wanted for item in outputs):
+            kept.append(call)
+            _mark([call.args, call.kwargs], wanted)
+    return kept[::-1]
 
 
-def _convert(module: torch.fx.GraphModule, images: Tensor) -> Network:
-    return _Builder(module, tuple(images.shape[1:])).walk()
-
-
-def _image_node(shape: tuple[int, ...]) -> Any:
-    from auditor.bounds.graph import Node
-
-    return Node(None, (), "image", shape)
-
-
-def _attribute(module: torch.fx.GraphModule, path: str) -> Any:
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value.detach() if isinstance(value, Tensor) else value
+def _mark(value: Any, wanted: set[int]) -> None:
+    if isinstance(value, Tensor):
+        wanted.add(id(value))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _mark(item, wanted)
+    elif isinstance(value, dict):
+        _mark(list(value.values()), wanted)
 
 
 def _holds_slot(value: Any) -> bool:
@@ -189,17 +174,6 @@ def _holds_slot(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_holds_slot(item) for item in value.values())
     return isinstance(value, Slot)
-
-
-def _double(value: Any) -> Any:
-    """Constants as float64, everywhere in nested arguments."""
-    if isinstance(value, Tensor):
-        return value.double() if value.is_floating_point() else value
-    if isinstance(value, list):
-        return [_double(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _double(item) for key, item in value.items()}
-    return value
 
 
 def _verify(network: Network, function: Callable[[Tensor], Tensor], images: Tensor) -> None:

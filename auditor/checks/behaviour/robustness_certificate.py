@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditor.checks.behaviour import robustness_common as common
 from auditor.checks.interface import BehaviourCheck, BehaviourContext
@@ -63,45 +63,35 @@ class CertifiedRobustness(BehaviourCheck):
         margin = certifier.measure_margin(images[:64])
         # Natively wrong samples cannot count: the twin may disagree on a hair.
         right = context.classifier.predict(samples.pixels).argmax(axis=1) == samples.labels
-        first = slice(0, certifier.batch)
-        started = time.perf_counter()
-        largest = certifier.certify(
-            images[first], labels[first], grid[-1], stop=lambda: context.budget.spent
-        )
-        seconds = (time.perf_counter() - started) / len(largest.bound)
-        used = common.affordable(context, samples, seconds * len(grid), share=0.85)
-        rows: list[dict[str, float | int]] = []
-        interval_rows: list[dict[str, float | int]] = []
-        standing = np.arange(len(used))
-        for value in grid:
-            if context.budget.spent and rows:
-                break
-            found = np.zeros(len(used), dtype=bool)
-            cheap = np.zeros(len(used), dtype=bool)
-            # What fails at a smaller epsilon fails at a larger one.
-            part = certifier.certify(
-                images[standing], labels[standing], value, stop=lambda: context.budget.spent
-            )
-            if not part.complete:
-                if rows:
-                    break
-                yield Notice(
-                    "The certificate was cut short by the time budget: samples not reached count "
-                    "as not certified."
-                )
-            found[standing] = part.certified.numpy()
-            quick = certifier.certify(images[standing], labels[standing], value, method="interval")
-            cheap[standing] = quick.certified.numpy()
-            rows.append(common.accuracy_row(value, found & right[: len(used)]))
-            interval_rows.append(common.accuracy_row(value, cheap & right[: len(used)]))
-            standing = np.flatnonzero(found)
+        proven = {m: np.zeros((len(grid), len(samples)), bool) for m in ("crown", "interval")}
+        done = 0
+        while done < len(samples) and not (done and context.budget.spent):
+            part = np.arange(done, min(done + certifier.batch, len(samples)))
+            for method, table in proven.items():
+                standing = part
+                for row, value in enumerate(grid):
+                    # What fails at a smaller epsilon fails at a larger one.
+                    found = certifier.certify(
+                        images[standing],
+                        labels[standing],
+                        value,
+                        method=method,
+                        refine=lambda: not context.budget.spent,
+                    )
+                    standing = standing[found.certified.numpy()]
+                    table[row, standing] = right[standing]
+            done = int(part[-1]) + 1
+        rows = _rows(grid, proven["crown"][:, :done])
         yield from common.metrics(self.name, rows)
-        yield Metric("robustness.certificate.interval", interval_rows)
+        yield Metric("robustness.certificate.interval", _rows(grid, proven["interval"][:, :done]))
         yield Metric("robustness.certificate.margin", margin)
-        yield from common.left_out("The certificate", used, samples)
-        if len(rows) < len(grid):
-            missing = ", ".join(common.tag(value) for value in grid[len(rows) :])
-            yield Notice(f"The certificate: epsilon {missing} not measured (time budget).")
+        yield from common.left_out("The certificate", samples.take(slice(0, done)), samples)
+        if context.budget.spent:
+            yield Notice("The last bounds of the certificate were not refined (time budget).")
+
+
+def _rows(grid: tuple[float, ...], table: NDArray[np.bool_]) -> list[dict[str, float | int]]:
+    return [common.accuracy_row(value, row) for value, row in zip(grid, table, strict=True)]
 
 
 def _smoothing(context: BehaviourContext, samples: Images) -> Iterator[Outcome]:
