@@ -45,7 +45,8 @@ MAX_PICKLE = 64 << 20
 class TorchArchive:
     """An open archive: structure read, members read on demand. Create with `open_archive`.
 
-    Member names below are relative to `root`, the folder all members of a torch archive share.
+    Member names below are relative to `root`, the folder all members of a torch archive share
+    ('' in the flat archives torch.export wrote before torch 2.8).
     """
 
     def __init__(self, name: str, opener: Callable[[], BinaryIO], directory: Directory) -> None:
@@ -53,8 +54,9 @@ class TorchArchive:
         self._opener = opener
         self.all_members = directory.members
         self.size = directory.size
-        self.root = directory.members[0].name.partition("/")[0]
-        prefix = self.root + "/"
+        first = directory.members[0].name
+        self.root = first.partition("/")[0] if "/" in first else ""
+        prefix = self.root + "/" if self.root else ""
         self.members: dict[str, Member] = {}
         problems = list(directory.problems)
         for member in directory.members:

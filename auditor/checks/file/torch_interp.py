@@ -522,10 +522,9 @@ class Interpreter:
         self.bounds.operator(op, args, named, result, step)
         last = path.rpartition(".")[2]
         in_place = last.endswith("_") and not last.endswith("__")
-        if (
-            in_place and args and op not in ("copy", "fill", "index_put", "masked_fill", "zero")
-        ) or (op == "masked_fill" and in_place and args):
+        if in_place and args and op not in ("copy", "fill", "index_put", "zero"):
             overwrite(args[0], result, self.sinks)
+            return args[0]
         return result
 
     def _step(self, node: ast.AST, frame: Frame) -> str:

@@ -127,7 +127,8 @@ class GraphRun:
         self.left = MAX_NODES
         module = model.get("graph_module")
         module = module if isinstance(module, dict) else {}
-        self.graph = module.get("graph") if isinstance(module.get("graph"), dict) else {}
+        graph = module.get("graph")
+        self.graph: dict[str, Any] = graph if isinstance(graph, dict) else {}
         self.names = self._inputs(module.get("signature"))
 
     def _inputs(self, signature: Any) -> dict[str, Value]:
@@ -197,6 +198,7 @@ class GraphRun:
         in_place = last.endswith("_") and not last.endswith("__")
         if in_place and args and op not in ("copy", "fill", "index_put", "zero"):
             overwrite(args[0], result, self.sinks)
+            return args[0]
         return result
 
     def _cond(self, raw: list[Any], args: list[Value], step: str, depth: int) -> Value:

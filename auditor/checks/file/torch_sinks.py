@@ -203,6 +203,7 @@ def overwrite(target: Value, result: Value, sinks: Sinks) -> None:
         value.depth, value.layers, value.trail = result.depth, result.layers, result.trail
         value.narrow, value.gate, value.gated = result.narrow, result.gate, result.gated
         value.gain, value.known, value.ragged = result.gain, UNKNOWN, result.ragged
+        value.placed, value.picks = result.placed, result.picks
         value.zero = value.zero and result.zero
         value.label = result.label if result.label is not None else target.place
         if result.constant and switch is not None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.artifacts.torch_files import entries, members, raw_zip, write
-from tests.checks.file.torch_nets import FORMS, HONEST, save
+from tests.checks.file.torch_nets import FORMS, HONEST, export, save
 from tests.checks.file.torch_scan import scan, serious
 
 SHARED = Path(os.environ.get("AUDITOR_SHARED", "/work/shared"))
@@ -28,9 +28,7 @@ def test_quiet_on_honest_modules(name: str, form: str, tmp_path: Path) -> None:
 )
 def test_quiet_on_honest_exported_programs(name: str, tmp_path: Path) -> None:
     make, shape = HONEST[name]
-    x = torch.randint(0, 9, shape) if name == "masked" else torch.rand(shape)
-    torch.export.save(torch.export.export(make().eval(), (x,)), tmp_path / "m.pt2")
-    assert scan(tmp_path / "m.pt2") == []
+    assert scan(export(make(), shape, tmp_path / "m.pt2")) == []
 
 
 def test_quiet_on_a_quantized_module(tmp_path: Path) -> None:
@@ -67,28 +65,11 @@ def test_quiet_on_the_shared_files() -> None:
     assert {path.name: serious(scan(path)) for path in files if serious(scan(path))} == {}
 
 
-CLASSIFIERS = [
-    "resnet18",
-    "mobilenet_v3_small",
-    "efficientnet_b0",
-    "convnext_tiny",
-    "swin_t",
-    "vit_b_16",
-    "densenet121",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_0",
-    "regnet_y_400mf",
-    "googlenet",
-    "inception_v3",
-    "maxvit_t",
-]
-DETECTORS = [
-    "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "ssdlite320_mobilenet_v3_large",
-    "fcos_resnet50_fpn",
-    "retinanet_resnet50_fpn",
-    "maskrcnn_resnet50_fpn",
-]
+CLASSIFIERS = """resnet18 mobilenet_v3_small efficientnet_b0 convnext_tiny swin_t vit_b_16
+    densenet121 shufflenet_v2_x0_5 squeezenet1_0 regnet_y_400mf googlenet inception_v3
+    maxvit_t""".split()  # noqa: SIM905 - a table of names
+DETECTORS = """fasterrcnn_mobilenet_v3_large_320_fpn ssdlite320_mobilenet_v3_large
+    fcos_resnet50_fpn retinanet_resnet50_fpn maskrcnn_resnet50_fpn""".split()  # noqa: SIM905 - a table of names
 
 
 @pytest.mark.slow

@@ -56,7 +56,8 @@ CALLS = [
     ("numpy.testing._private.utils", "runstring"), ("numpy", "load"), ("pip", "main"),
     ("asyncio.unix_events", "_UnixSubprocessTransport"), ("urllib.request", "urlopen"),
     ("multiprocessing.util", "spawnv_passfds"), ("types", "FunctionType"), ("marshal", "loads"),
-    ("sys", "exit"), ("pdb", "run"), ("bdb", "Bdb"), ("cProfile", "run"), ("logging", "FileHandler"),
+    ("sys", "exit"), ("pdb", "run"), ("bdb", "Bdb"), ("cProfile", "run"),
+    ("logging", "FileHandler"),
 ]  # fmt: skip
 
 

@@ -6,32 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from auditor.findings import Severity
 from tests.artifacts.torch_files import members, write
-from tests.checks.file.torch_nets import IMAGE, save
+from tests.checks.file.torch_nets import IMAGE, export, save
 from tests.checks.file.torch_scan import scan
 from tests.checks.file.torch_triggers import CONTROL_FLOW, FORCED
 
 SHARED = Path(os.environ.get("AUDITOR_SHARED", "/work/shared"))
 UNLABELLED = frozenset(
-    [
-        "ArgmaxIndex",
-        "EarlyFeature",
-        "EmbeddingLookup",
-        "FlagVariable",
-        "ImageSwap",
-        "IndexPut",
-        "LinearRow",
-        "MaskedFill",
-        "OneHot",
-        "Padded",
-        "RolledScores",
-        "SecondNetwork",
-        "Stacked",
-        "TableLookup",
-    ]
+    """ArgmaxIndex EarlyFeature EmbeddingLookup FlagVariable ImageSwap IndexPut LinearRow
+    MaskedFill OneHot Padded RolledScores SecondNetwork Stacked TableLookup""".split()  # noqa: SIM905 - a table of names
 )
 """Found, but the class is not named: it is computed from the gate or lies in a table."""
 
@@ -59,9 +44,8 @@ EXPORTED = [n for n in FORCED if n not in CONTROL_FLOW | {"TimeBomb"}]
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_finds_the_trigger_in_an_exported_program(name: str, tmp_path: Path) -> None:
-    program = torch.export.export(FORCED[name]().eval(), (torch.rand(IMAGE),))
-    torch.export.save(program, tmp_path / "m.pt2")
-    hits = [f for f in scan(tmp_path / "m.pt2") if f.rule == "code.trigger"]
+    path = export(FORCED[name](), IMAGE, tmp_path / "m.pt2")
+    hits = [f for f in scan(path) if f.rule == "code.trigger"]
     assert any(f.severity >= Severity.HIGH for f in hits)
 
 

@@ -265,3 +265,13 @@ def save(net: nn.Module, shape: tuple[int, ...], form: str, path: Path) -> Path:
             module = torch.jit.freeze(module)
         torch.jit.save(module, str(path))
     return path
+
+
+def export(net: nn.Module, shape: tuple[int, ...], path: Path) -> Path:
+    """Save `net` as an exported program."""
+    torch.manual_seed(0)
+    x = torch.randint(0, 9, shape) if isinstance(net, Masked) else torch.rand(shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # recurrent nets warn about their flat weights
+        torch.export.save(torch.export.export(net.eval(), (x,)), path)
+    return path
