@@ -101,7 +101,7 @@ def _session(path: Path, proto: onnx.ModelProto, threads: int) -> tuple[ort.Infe
         refusal = _sentence(error)
         opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
         if opset >= OLDEST_OPSET:
-            raise UnreadableArtifact(f"ONNX Runtime refuses {path}: {refusal}") from error
+            raise UnreadableArtifact(f"ONNX Runtime refuses {path}: {refusal}.") from error
     try:
         newer = upgrade(path)
         return ort.InferenceSession(newer, options, providers=providers), True
@@ -143,4 +143,4 @@ def _sentence(error: BaseException) -> str:
     line = lines[0] if lines else type(error).__name__
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
     line = re.sub(r"^Load model from .*? failed:", "", line)
-    return re.sub(r"\S*/onnxruntime/\S+ \S+ ?", "", line)[:300].strip()
+    return re.sub(r"\S*/onnxruntime/\S+ \S+ ?", "", line)[:300].strip().rstrip(".")

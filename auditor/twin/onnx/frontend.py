@@ -66,6 +66,8 @@ def compile_model(model: ir.Model, *, dtype: torch.dtype, device: torch.device) 
     """Compile `model`. Raises `NoTwin` naming what is missing."""
     if INLINE_PROBLEM in model.meta:
         raise NoTwin(f"No twin: {model.meta[INLINE_PROBLEM]}.")
+    if not model.graph.outputs:
+        raise NoTwin("The graph has no output.")
     operators = load_operators()
     used = {operator_name(node) for node in all_nodes(model)}
     missing = sorted(used - set(operators) - CONTROL)

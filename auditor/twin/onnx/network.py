@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from auditor.artifacts.onnx_load import all_nodes, all_tensors
 from auditor.twin.interface import Layer, NoTwin, Twin, TwinRun
-from auditor.twin.onnx.frontend import Program, compile_model, image_input
+from auditor.twin.onnx.batching import agree, declared_shape, filled, joined, merge, per_sample
+from auditor.twin.onnx.frontend import compile_model, image_input
 from auditor.twin.onnx.layers import Shapes, Structure, describe_structure
-from auditor.twin.onnx.program import Step, execute, plan_releases
+from auditor.twin.onnx.program import Step, by_shape, constants, execute, keeping, plan_releases
 
 _KEPT_SHAPES = 4
 _GUESSED_SIDES = (224, 32, 28, 64, 96, 128, 256, 299)
@@ -35,7 +35,7 @@ class OnnxTwin(Twin):
         self.dtype = dtype
         self.device = torch.device(device)
         image = image_input(model)
-        self._declared = _declared_shape(image)
+        self._declared = declared_shape(image)
         self._program = compile_model(model, dtype=dtype, device=self.device)
         self.parameters = {
             name: self._program.slots[slot] for name, slot in self._program.parameters.items()
@@ -86,6 +86,9 @@ class OnnxTwin(Twin):
     def _batched(
         self, batch: Tensor, slots: list[int], replaced: Mapping[str, Tensor]
     ) -> list[Tensor]:
+        if self._declared is not None and batch.dim() == len(self._declared) + 1:
+            alone = [self._direct(sample, slots, replaced) for sample in batch]
+            return [torch.stack(values) for values in zip(*alone, strict=True)]
         if self.batching == "direct":
             return self._direct(batch, slots, replaced)
         size = self._fixed_batch or 1
@@ -95,12 +98,12 @@ class OnnxTwin(Twin):
                 return tuple(self._direct(sample.unsqueeze(0), slots, replaced))
 
             mapped = torch.func.vmap(single)(batch)
-            return [_merge(value) for value in mapped]
+            return [merge(value) for value in mapped]
         parts = [
-            self._direct(_filled(batch[at : at + size], size), slots, replaced)
+            self._direct(filled(batch[at : at + size], size), slots, replaced)
             for at in range(0, len(batch), size)
         ]
-        return [_joined([part[i] for part in parts], len(batch), size) for i in range(len(slots))]
+        return [joined([part[i] for part in parts], len(batch), size) for i in range(len(slots))]
 
     def _direct(
         self, batch: Tensor, slots: list[int], replaced: Mapping[str, Tensor]
@@ -114,13 +117,13 @@ class OnnxTwin(Twin):
             self._replace(values, replaced)
         values[self._program.input] = batch
         if known is None:
-            plan_releases(steps, self._kept | set(slots) | _constants(values) | _by_shape(steps))
+            plan_releases(steps, self._kept | set(slots) | constants(values) | by_shape(steps))
             execute(steps, values)
             self._remember(key, values)
         elif set(slots) <= self._kept:
             execute(steps, values)
         else:
-            execute(_keeping(steps, set(slots)), values)
+            execute(keeping(steps, set(slots)), values)
         return [values[slot] for slot in slots]
 
     def _replace(self, values: list[Any], replaced: Mapping[str, Tensor]) -> None:
@@ -157,7 +160,7 @@ class OnnxTwin(Twin):
             else:
                 for slot in step.outputs:
                     template[slot] = values[slot]
-        plan_releases(steps, self._kept | _constants(template))
+        plan_releases(steps, self._kept | constants(template))
         if len(self._plans) >= _KEPT_SHAPES:
             self._plans.pop(next(iter(self._plans)))
         self._plans[key] = (template, steps)
@@ -177,7 +180,7 @@ class OnnxTwin(Twin):
         """Choose how batches are run, by trying; returns per-sample shapes of batched values."""
         size = self._fixed_batch or 1
         pair = self._example(2)
-        first, alone = self._traced(_filled(pair, size) if size > 1 else pair[:1])
+        first, alone = self._traced(filled(pair, size) if size > 1 else pair[:1])
         direct = self._fixed_batch is None or not any(
             s.blocks and s.data for s in self._program.steps
         )
@@ -190,9 +193,9 @@ class OnnxTwin(Twin):
                 continue
             if self._fixed_batch is not None or baked is not None:
                 reference = reference or self._reference(first, pair, size)
-                if not _agree(results, reference):
+                if not agree(results, reference):
                     continue
-            return _per_sample(alone, doubled, size)
+            return per_sample(alone, doubled, size)
         self._mark_batch(None)
         reference = reference or self._reference(first, pair, size)
         self.batching = "vmap" if size == 1 and self._vmap_works(pair, reference) else "loop"
@@ -233,7 +236,7 @@ class OnnxTwin(Twin):
         values = list(self._program.slots)
         values[self._program.input] = batch
         found = {self._program.input: tuple(batch.shape)}
-        plan_releases(self._program.steps, set(self._program.outputs) | _constants(values))
+        plan_releases(self._program.steps, set(self._program.outputs) | constants(values))
         with torch.no_grad():
             for step in self._program.steps:
                 release, step.release = step.release, ()
@@ -269,7 +272,7 @@ class OnnxTwin(Twin):
                 results = self._batched(pair, list(self._program.outputs), {})
         except Exception:  # data-dependent control flow cannot be mapped
             return False
-        return _agree(results, reference)
+        return agree(results, reference)
 
     def _mark_batch(self, baked: int | None) -> None:
         """Tell reshapes of the image's values which batch size their constants may hold."""
@@ -294,81 +297,6 @@ def _rounds_inside(model: ir.Model) -> bool:
     return any("Quantize" in name or "QLinear" in name or "Integer" in name for name in names)
 
 
-def _declared_shape(image: ir.Value) -> tuple[int | None, ...] | None:
-    if image.shape is None:
-        return None
-    sizes = [dim if isinstance(dim, int) else None for dim in image.shape]
-    # Old exporters write 0 or -1 for "any".
-    return tuple(size if size is None or size > 0 else None for size in sizes)
-
-
-def _constants(template: Sequence[Any]) -> set[int]:
-    return {slot for slot, value in enumerate(template) if value is not None}
-
-
-def _by_shape(steps: Sequence[Step]) -> set[int]:
-    """Slots that depend on the shape of the image and on nothing else about it."""
-    found = (step for step in steps if step.shape and not step.data and not step.roots)
-    return {slot for step in found for slot in step.outputs}
-
-
-def _keeping(steps: Sequence[Step], keep: set[int]) -> list[Step]:
-    """`steps` that do not release the slots in `keep`."""
-    changed = []
-    for step in steps:
-        if keep.intersection(step.release):
-            copy = Step(step.function, step.node, step.inputs, step.outputs, blocks=step.blocks)
-            copy.release = tuple(slot for slot in step.release if slot not in keep)
-            step = copy
-        changed.append(step)
-    return changed
-
-
-def _filled(part: Tensor, size: int) -> Tensor:
-    """`part` repeated up to `size` samples (a graph with a fixed batch takes nothing less)."""
-    if len(part) >= size:
-        return part[:size]
-    return torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
-
-
-def _joined(parts: list[Tensor], count: int, size: int) -> Tensor:
-    if not parts[0].dim() or parts[0].shape[0] != size:
-        parts = [part.unsqueeze(0) for part in parts]
-    return torch.cat(parts)[:count]
-
-
-def _merge(value: Tensor) -> Tensor:
-    return value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
-
-
-def _per_sample(
-    alone: dict[int, tuple[int, ...]], doubled: dict[int, tuple[int, ...]], size: int
-) -> Shapes:
-    """Values whose first axis follows the batch while the others stay."""
-    found = {}
-    for slot, shape in doubled.items():
-        before = alone.get(slot, ())
-        if shape[:1] == (2,) and before[:1] == (size,) and shape[1:] == before[1:]:
-            found[slot] = shape[1:]
-    return found
-
-
-def _agree(results: Sequence[Tensor], reference: Sequence[Tensor]) -> bool:
-    if len(results) != len(reference):
-        return False
-    for ours, theirs in zip(results, reference, strict=True):
-        if ours.shape != theirs.shape:
-            return False
-        scale = max(float(theirs.abs().max()) if theirs.numel() else 0.0, 1e-6)
-        worst = float((ours - theirs).abs().max()) if theirs.numel() else 0.0
-        if not math.isfinite(worst) or worst > 1e-3 * scale:
-            return False
-    return True
-
-
 def _sentence(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
-
-
-__all__ = ["OnnxTwin", "Program", "open_onnx_twin"]

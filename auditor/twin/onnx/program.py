@@ -117,3 +117,26 @@ def _loop(step: Step, inputs: list[Any], slots: Slots) -> tuple[Any, ...]:
         trip += 1
     stacked = [torch.stack(scan) if scan else torch.zeros(0) for scan in scans]
     return (*carried, *stacked)
+
+
+def by_shape(steps: Sequence[Step]) -> set[int]:
+    """Slots that depend on the shape of the image and on nothing else about it."""
+    found = (step for step in steps if step.shape and not step.data and not step.roots)
+    return {slot for step in found for slot in step.outputs}
+
+
+def keeping(steps: Sequence[Step], keep: set[int]) -> list[Step]:
+    """`steps` that do not release the slots in `keep`."""
+    changed = []
+    for step in steps:
+        if keep.intersection(step.release):
+            copy = Step(step.function, step.node, step.inputs, step.outputs, blocks=step.blocks)
+            copy.release = tuple(slot for slot in step.release if slot not in keep)
+            step = copy
+        changed.append(step)
+    return changed
+
+
+def constants(template: Sequence[Any]) -> set[int]:
+    """Slots that hold a value before anything ran."""
+    return {slot for slot, value in enumerate(template) if value is not None}

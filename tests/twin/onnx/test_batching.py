@@ -125,3 +125,13 @@ def test_dynamic_batch_with_unknown_sides() -> None:
     nodes = [node("Conv", ["x", "w"], ["h"]), node("GlobalAveragePool", ["h"], ["y"])]
     proto = graph(nodes, ["N", 3, "H", "W"], ["y"], {"w": f(5, 3, 3, 3)})
     assert gap(proto, f(2, 3, 12, 9)) < 1e-5
+
+
+def test_an_unbatched_graph_is_looped() -> None:
+    nodes = [node("Flatten", ["x"], ["h"], axis=0), node("MatMul", ["h", "w"], ["y"])]
+    proto = graph(nodes, [3, 4, 4], ["y"], {"w": f(48, 5)})
+    x = f(6, 3, 4, 4)
+    result = twin_of(proto).run(torch.from_numpy(x))
+    wanted = np.stack([native(proto, sample)[0] for sample in x])
+    assert np.allclose(wanted, result.outputs[0], atol=1e-5)
+    assert result.logits.shape == (6, 5)
