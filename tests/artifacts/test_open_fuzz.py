@@ -121,6 +121,7 @@ def test_200_mutated_files_give_no_traceback(tmp_path: Path) -> None:
     assert outcomes["refused"] > 10
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.slow
 def test_2000_mutated_files_give_no_traceback(tmp_path: Path) -> None:
     outcomes = _fuzz(tmp_path, 2000)

@@ -48,6 +48,7 @@ def test_resnet18_agrees(way: str, tmp_path: Path) -> None:
     _check("resnet18", way, tmp_path, 5)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.slow
 @pytest.mark.parametrize("way", list(WAYS))
 @pytest.mark.parametrize("name", list(SIDES))
