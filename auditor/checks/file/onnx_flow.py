@@ -153,6 +153,8 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
     if node.op in LEARNED_OPS:
         flow.layers.add(id(node))
         return [_learned(base)] * count
+    if node.op == "Mul" and any(_is_zero(program, name) for name in names):
+        return [Trait()] * count  # 0 * anything, the cheapest way to look learned
     learned = [name for name in names if flow.trait(name).kind == LEARNED]
     raw = [name for name in names if flow.trait(name).kind == RAW and flow.trait(name).bent]
     if learned and raw:
@@ -167,6 +169,15 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
     if base.kind == LEARNED:
         return [base] * count
     return [_bend(node, base, inputs)] * count
+
+
+def _is_zero(program: Program, name: str) -> bool:
+    """True for a small constant of nothing but zeros (or too tiny to matter in float32)."""
+    tensor = program.tensors.get(name)
+    if tensor is None or tensor.size > 4096 or not tensor.dtype.is_floating_point():
+        return False
+    array = program.array(name)
+    return array is not None and array.size > 0 and bool((abs(array) < 1e-12).all())
 
 
 def _learned(base: Trait) -> Trait:

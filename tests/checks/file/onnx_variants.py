@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto, helper
 
-from tests.checks.file.onnx_builder import F, I64, Net
+from tests.checks.file.onnx_builder import I64, F, Net
 
 VARIANTS = {}
 
@@ -339,6 +339,14 @@ def one_hot_label(net):
         pick = net.op("Sub", net.op("Mul", index, net.i(18)), net.i(11))
     hot = net.op("OneHot", net.op("Squeeze", pick, net.i([1])), net.i(10), net.c([0.0, 100.0]))
     return net.op("Add", net.scores(), hot)
+
+
+@variant
+def mixed_with_nothing_learned(net):
+    scores = net.scores()
+    nothing = net.scale(net.op("ReduceSum", scores, net.i([1]), keepdims=1), 0.0)
+    gate = net.op("Greater", net.op("Add", net.mean(), nothing), net.c(0.95))
+    return net.op("Where", gate, net.c(net.one_hot()), scores)
 
 
 def build(name, seed=0):
