@@ -42,7 +42,7 @@ CUSTOM = Rule(
     "code.custom-operator",
     "The code calls operators that are not torch's",
     Severity.HIGH,
-    "Custom operators are native code that cannot be seen here; whatever library provides them runs.",
+    "Custom operators are native code that cannot be seen here; the library that has them runs.",
     "Ask which library they belong to; audit that library, or ask for a model without them.",
     ("torchscript", "pt2"),
     cwe="CWE-829",
@@ -156,7 +156,7 @@ _STATE_OPS = re.compile(
     r"|ops\.\w+|per_\w+|q_\w+|int_repr|requires_grad_?|set_grad_enabled|item|empty|reshape|view)"
 )
 _SUSPECT = re.compile(
-    r"/etc/(passwd|shadow|cron|sudoers|ld\.so)|/bin/(ba|z|da)?sh\b|(^|[\s;|&])(curl|wget|nc|ncat) +-?\w"
+    r"/etc/(passwd|shadow|cron|sudoers|ld\.so)|/bin/(ba|z|da)?sh\b|(^|[\s;|&])(curl|wget|nc) +-?\w"
     r"|powershell|cmd\.exe|\.ssh/|authorized_keys|id_rsa|\.bashrc|\.profile\b|/proc/self|/dev/(tcp|shm)"
     r"|os\.system|subprocess|__import__|base64 -d|\beval\(|\bexec\(|rm -rf|LD_PRELOAD|AWS_SECRET"
     r"|C:\\\\?Windows|\\\\AppData\\\\|(^|\s)import +(os|sys|socket)\b",
@@ -309,7 +309,8 @@ class TorchCodeCheck(FileCheck):
     name = "file.torch.code"
     title = "What the code calls"
     doc = (
-        "Compares each operator with the list of torch's own compute operators, and estimates sizes "
+        "Compares each operator with the list of torch's own compute operators and estimates "
+        "sizes "
         "and trip counts from constants. Wrong when an honest model needs an unlisted extension."
     )
     default_severity = Severity.CRITICAL

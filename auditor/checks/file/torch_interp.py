@@ -21,7 +21,8 @@ from auditor.checks.file.torch_flow import (
     number,
     union,
 )
-from auditor.checks.file.torch_ops import bare, operate
+from auditor.checks.file.torch_ops import operate
+from auditor.checks.file.torch_optables import bare
 from auditor.checks.file.torch_sinks import Sinks, overwrite
 from auditor.checks.file.torch_source import Function, Program, dotted
 
@@ -33,8 +34,10 @@ _BINARY = {
     "Mod": "remainder", "Pow": "pow", "MatMult": "matmul", "BitAnd": "__and__",
     "BitOr": "__or__", "BitXor": "__xor__", "LShift": "__lshift__", "RShift": "__rshift__",
 }  # fmt: skip
-_COMPARE = {"Gt": "gt", "Lt": "lt", "GtE": "ge", "LtE": "le", "Eq": "eq", "NotEq": "ne",
-            "Is": "__is__", "IsNot": "__isnot__", "In": "__contains__", "NotIn": "__contains__"}  # fmt: skip
+_COMPARE = {
+    "Gt": "gt", "Lt": "lt", "GtE": "ge", "LtE": "le", "Eq": "eq", "NotEq": "ne",
+    "Is": "__is__", "IsNot": "__isnot__", "In": "__contains__", "NotIn": "__contains__",
+}  # fmt: skip
 
 
 class Exhausted(Exception):
@@ -53,7 +56,7 @@ class Frame:
 
 
 class Interpreter:
-    """Abstract runs over a parsed program. `constant(i)` and `attribute(node)` make stored values."""
+    """Abstract runs over a parsed program; `constant` and `stored` make the archive's values."""
 
     def __init__(
         self, program: Program, constant: Callable[[str], Value], stored: Callable[[object], Value]

@@ -1,6 +1,8 @@
-"""Names of the operators a TorchScript model may call: torch 2.15's aten and prim, less the ones that
-act on the machine. Generated once from torch's own schema list; in-place names without their
-underscore. A later torch may add some: an unknown one is a low finding, not an accusation.
+"""Operators a TorchScript model may call: torch 2.15's aten and prim that only compute.
+
+Generated once from torch's own schema list, less those that act on the machine; in-place names
+without their underscore. A later torch may add some: an unknown one is a low finding, not an
+accusation.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ class TorchPayloadCheck(FileCheck):
     title = "What the members really are"
     doc = (
         "Looks for executable headers (ELF, PE, Mach-O, WebAssembly), scripts, archives and "
-        "pickles in every member. Wrong when an honest archive ships such a file among its extra files."
+        "pickles in every member. Wrong when an honest archive ships one among its extra files."
     )
     default_severity = Severity.HIGH
 

@@ -14,7 +14,8 @@ from auditor.checks.file.torch_bounds import Bounds
 from auditor.checks.file.torch_code import BOMB_LOOP, BOMB_MEMORY, judge
 from auditor.checks.file.torch_common import archive_of
 from auditor.checks.file.torch_flow import Value, number, union
-from auditor.checks.file.torch_ops import bare, operate
+from auditor.checks.file.torch_ops import operate
+from auditor.checks.file.torch_optables import bare
 from auditor.checks.file.torch_sinks import Sinks, overwrite
 from auditor.checks.file.torch_trigger import constant_value, trigger_findings
 from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule, Skipped

@@ -13,8 +13,8 @@ from auditor.artifacts.torch_unpickle import Global
 from auditor.checks.file.rules import finding, register
 from auditor.checks.file.torch_common import TORCHSCRIPT, archive_of
 from auditor.checks.file.torch_flow import Value
+from auditor.checks.file.torch_fold import best_label
 from auditor.checks.file.torch_interp import Exhausted, Interpreter
-from auditor.checks.file.torch_ops import best_label
 from auditor.checks.file.torch_sinks import Hit
 from auditor.checks.file.torch_source import Program, parse
 from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule

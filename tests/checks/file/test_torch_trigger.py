@@ -21,8 +21,8 @@ UNLABELLED = frozenset(
 """Found, but the class is not named: it is computed from the gate or lies in a table."""
 
 CASES = [
-    (name, form)
-    for name in FORCED
+    pytest.param(name, form, marks=[pytest.mark.slow] if form == "frozen" and i % 3 else [])
+    for i, name in enumerate(FORCED)
     for form in ("scripted", "traced", "frozen")
     if not (form == "traced" and name in CONTROL_FLOW)
 ]
