@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.artifacts.recognise import recognise
 from auditor.checks.file.onnx_graph import Program, load_program
 from auditor.checks.file.onnx_invert import Solution, solve
 from auditor.checks.file.onnx_probe import ORDINARY, open_slice, pictures
@@ -62,7 +63,7 @@ class TriggerConfirmation(BehaviourCheck):
         from auditor.checks.file.onnx_trigger import find_triggers
 
         path = context.options.get("path")
-        if not path or Path(str(path)).suffix.lower() in (".pt", ".pt2", ".pth"):
+        if not path or recognise(Path(str(path))) != "onnx":
             raise Skipped("only ONNX graphs have gates that can be solved")
         program = load_program(Path(str(path)))
         triggers = [trigger for trigger in find_triggers(program) if len(program.inputs) == 1]
