@@ -148,10 +148,11 @@ def _sweep(
         kept = bad.images.take(np.flatnonzero(~flagged))
         after.append(accuracy(train_plain(kept, shop, arch, training, shop.seed), test))
         hit = float((flagged & truth).sum())
+        found = hit / max(1, truth.sum())
         study.say(
             f"{name} {share:.0%}",
             f"accuracy {before[-1]:.2%}, least recall {min(recall):.1%} (class "
-            f"{int(np.argmin(recall))}); filtered: {after[-1]:.2%} (found {hit / max(1, truth.sum()):.0%} "
+            f"{int(np.argmin(recall))}); filtered: {after[-1]:.2%} (found {found:.0%} "
             f"of the bad, {hit / max(1, flagged.sum()):.0%} of the removed were bad)",
         )
         shop.reporter.note(f"{name} at {share:.0%}: {before[-1]:.2%}, filtered {after[-1]:.2%}")
