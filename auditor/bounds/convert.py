@@ -87,7 +87,9 @@ _DTYPE_ARGUMENTS = {"dtype", "memory_format", "implicit", "device", "layout", "p
 
 def _rearranging(name: str) -> Converter:
     packet, _, overload = name.partition(".")
-    operator = getattr(getattr(torch.ops.aten, packet), overload)
+    # A float64 convolution may lay out memory otherwise than the recorded float32 one did.
+    called = "reshape" if packet in ("view", "_unsafe_view") else packet
+    operator = getattr(getattr(torch.ops.aten, called), overload)
 
     def convert(value: Any, *rest: Any, **named: Any) -> Step:
         slot = _only_slot(value, packet)

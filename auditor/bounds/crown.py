@@ -109,7 +109,7 @@ class Crown:
             shapes = [self.ends[i][0] for i in node.inputs]
             if isinstance(node.op, Affine):
                 pulled = node.op.transpose(held, shapes)
-                total += (held * node.op.constant(*shapes)).flatten(2).sum(2)
+                total += _dot(held, node.op.constant(*shapes))
             else:
                 part, shift = through_lines(held, self.lines[index], shapes[0])
                 pulled, total = (part,), total + shift
@@ -118,8 +118,15 @@ class Crown:
         image = waiting.get(0)
         if image is None:
             return total
-        least = image.clamp_min(0) * self.low + image.clamp_max(0) * self.high
-        return total + least.flatten(2).sum(2)
+        positive = image.clamp_min(0)
+        return total + _dot(positive, self.low) + _dot(image - positive, self.high)
+
+
+def _dot(held: Tensor, value: Tensor) -> Tensor:
+    """Per-sample inner products (S, B) of (S, B, ...) with (B, ...), without a large temporary."""
+    if not bool(value.any()):
+        return held.new_zeros(held.shape[:2])
+    return torch.einsum("sbi,bi->sb", held.flatten(2), value.expand(held.shape[1:]).flatten(1))
 
 
 def through_lines(held: Tensor, lines: Lines, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,11 +134,12 @@ def through_lines(held: Tensor, lines: Lines, source: Tensor) -> tuple[Tensor, T
 
     For a lower bound positive coefficients take the lower line, negative ones the upper line.
     """
-    positive, negative = held.clamp_min(0), held.clamp_max(0)
-    shift = (positive * lines.low_shift + negative * lines.high_shift).flatten(2).sum(2)
-    low, high = positive * lines.low_slope, negative * lines.high_slope
+    positive = held.clamp_min(0)
+    negative = held - positive
+    shift = _dot(positive, lines.low_shift) + _dot(negative, lines.high_shift)
+    low, high = positive.mul_(lines.low_slope), negative.mul_(lines.high_slope)
     if lines.low_from is None or lines.high_from is None:
-        return low + high, shift
+        return low.add_(high), shift
     flat = torch.zeros(held.shape[0], *source.shape, dtype=held.dtype, device=held.device)
     flat = flat.flatten(3)
     for values, place in ((low, lines.low_from), (high, lines.high_from)):
