@@ -310,8 +310,8 @@ class TorchCodeCheck(FileCheck):
     title = "What the code calls"
     doc = (
         "Compares each operator with the list of torch's own compute operators and estimates "
-        "sizes "
-        "and trip counts from constants. Wrong when an honest model needs an unlisted extension."
+        "sizes and trip counts from constants. Wrong when an honest model needs an "
+        "unlisted extension."
     )
     default_severity = Severity.CRITICAL
 

@@ -350,6 +350,7 @@ ATEN = frozenset(
     value_selecting_reduction_backward values values_copy vander var var_mean vdot view view_as
     view_as_complex view_as_complex_copy view_as_real view_as_real_copy view_copy vsplit vstack
     wait warn where xlogy zero zeros zeros_like zfill
+    set_grad_enabled
     """.split()  # noqa: SIM905 - one name a line would hide the table
 )
 PRIM = frozenset(

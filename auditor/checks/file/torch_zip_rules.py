@@ -80,7 +80,17 @@ STRAY = Rule(
     EITHER,
     example="A member notes.txt beside the folder model/.",
 )
-RULES = (PATH, TWICE, CONFLICT, HIDDEN, BOMB, SEALED, STRAY)
+LEGACY = Rule(
+    "torch.legacy",
+    "An archive layout torch gave up years ago, or a package of Python code",
+    Severity.MEDIUM,
+    "Its pickles and code run by older, less careful rules; today's readers audit little of it.",
+    "Load it in a sandbox with the torch that wrote it and save it anew.",
+    EITHER,
+    cwe="CWE-1104",
+    example="A TorchScript file of torch 1.0 with model.json, or a torch.package archive.",
+)
+RULES = (LEGACY, PATH, TWICE, CONFLICT, HIDDEN, BOMB, SEALED, STRAY)
 register(*RULES)
 
 MAX_RATIO = 200.0
@@ -148,7 +158,10 @@ class TorchZipCheck(FileCheck):
 
     def inspect(self, context: FileContext) -> Iterator[Outcome]:
         """Yield a finding for each disagreement."""
-        yield from structure_findings(archive_of(context))
+        archive = archive_of(context)
+        yield from structure_findings(archive)
+        if archive.kind in ("torchscript-legacy", "package"):
+            yield finding(LEGACY, f"the archive is of kind {archive.kind}")
 
 
 CHECKS = (TorchZipCheck,)

@@ -140,6 +140,12 @@ def test_zip_structure(case: str, tmp_path: Path) -> None:
         assert expected in rules_of(path)
 
 
+@pytest.mark.parametrize("member", ["model.json", ".data/extern_modules"])
+def test_legacy_archives(member: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.pt", {member: b"{}", "version": b"1"})
+    assert rules_of(path) == {"torch.legacy"}
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_zip_bomb(count: int, tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
