@@ -1,0 +1,1 @@
+"""Search for unknown triggers: families, the batched search over target classes, features."""

@@ -1,0 +1,123 @@
+"""Trigger families as differentiable operators with a size, one set of parameters a target class.
+
+A family never sees the model. Parameters are tuples of tensors whose first axis is the target, so
+that one optimiser step serves all targets at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auditor.triggers.blends import AdditivePattern
+from auditor.triggers.interface import Trigger
+from auditor.triggers.patches import PixelPatch
+
+Parameters = tuple[Tensor, ...]
+
+
+class Family(ABC):
+    """How one kind of trigger is written down, applied and measured."""
+
+    name: ClassVar[str]
+    rate: ClassVar[float]
+    """Adam's step size."""
+
+    weight: ClassVar[float]
+    """Initial weight of the size, which is measured as a share of `unit`, in the loss."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """The size of a trigger that replaces everything, in the family's own measure."""
+
+    @abstractmethod
+    def start(self, targets: int, draw: torch.Generator) -> Parameters:
+        """Initial parameters for `targets` classes (on the CPU)."""
+
+    @abstractmethod
+    def apply(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """(T, B, C, H, W) in 0..1 -> the same shape and range, target t's trigger on row t."""
+
+    @abstractmethod
+    def size(self, parameters: Parameters) -> Tensor:
+        """(T,) differentiable sizes, at least 0, in the family's own measure."""
+
+    @abstractmethod
+    def trigger(self, parameters: Parameters, row: int) -> Trigger:
+        """The trigger of one row, as everything outside the search uses it."""
+
+
+class Patch(Family):
+    """``(1 - m) x + m p``: mask and pattern (Neural Cleanse, Wang et al., 2019); size: sum of m."""
+
+    name = "patch"
+    rate = 0.2
+    weight = 0.5
+
+    @property
+    def unit(self) -> float:
+        """All pixels."""
+        return float(self.shape[1] * self.shape[2])
+
+    def start(self, targets: int, draw: torch.Generator) -> Parameters:
+        """A faint mask and a random pattern, as logits."""
+        channels, height, width = self.shape
+        mask = 0.1 * torch.randn((targets, 1, 1, height, width), generator=draw) - 1.0
+        pattern = torch.randn((targets, 1, channels, height, width), generator=draw)
+        return mask, pattern
+
+    def apply(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """The pattern blended in under the mask."""
+        mask, pattern = (torch.sigmoid(p) for p in parameters)
+        return images + mask * (pattern - images)
+
+    def size(self, parameters: Parameters) -> Tensor:
+        """Pixels covered, fractions added up."""
+        return torch.sigmoid(parameters[0]).sum(dim=(1, 2, 3, 4))
+
+    def trigger(self, parameters: Parameters, row: int) -> Trigger:
+        """As a `PixelPatch`; what the mask leaves below 1 % is dropped."""
+        mask = torch.sigmoid(parameters[0][row, 0]).detach().cpu().numpy()
+        pattern = torch.sigmoid(parameters[1][row, 0]).detach().cpu().numpy()
+        kept = np.where(mask < 0.01, 0.0, mask).astype(np.float32)
+        return PixelPatch(kept, pattern.astype(np.float32), "recovered")
+
+
+class Additive(Family):
+    """``clip(x + d)``: one perturbation for all images (universal perturbation); size = L2 of d."""
+
+    name = "additive"
+    rate = 0.02
+    weight = 2.0
+
+    @property
+    def unit(self) -> float:
+        """The L2 distance between black and white."""
+        return float(np.sqrt(np.prod(self.shape)))
+
+    def start(self, targets: int, draw: torch.Generator) -> Parameters:
+        """Small random perturbations."""
+        return (0.02 * torch.randn((targets, 1, *self.shape), generator=draw),)
+
+    def apply(self, parameters: Parameters, images: Tensor) -> Tensor:
+        """The perturbation added; gradients also pass where the box 0..1 cuts."""
+        raw = images + torch.tanh(parameters[0])
+        return raw + (raw.clamp(0.0, 1.0) - raw).detach()
+
+    def size(self, parameters: Parameters) -> Tensor:
+        """L2 norm."""
+        flat = torch.tanh(parameters[0]).flatten(1)
+        return (flat.square().sum(1) + 1e-12).sqrt()
+
+    def trigger(self, parameters: Parameters, row: int) -> Trigger:
+        """As an `AdditivePattern`."""
+        pattern = torch.tanh(parameters[0][row, 0]).detach().cpu().numpy()
+        return AdditivePattern(pattern.astype(np.float32), "recovered")
