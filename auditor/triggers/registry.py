@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from auditor import plugins
 from auditor.triggers.blends import AdditiveNoise, AdditivePattern, BlendedNoise, Sinusoid
 from auditor.triggers.interface import Trigger
 from auditor.triggers.patches import (
@@ -50,21 +50,18 @@ def load_families() -> tuple[Mapping[str, type[Trigger]], tuple[str, ...]]:
     fails to import, is no such class, or takes a name already taken is left out.
     """
     families: dict[str, type[Trigger]] = {kind.family: kind for kind in BUILT_IN}
-    problems: list[str] = []
-    for point in entry_points(group=GROUP):
-        try:
-            kind: Any = point.load()
-        except Exception as problem:
-            problems.append(f"trigger plug-in {point.name} could not be loaded: {problem}")
-            continue
+    loaded = plugins.load(GROUP)
+    problems = list(loaded.notices)
+    for plugin in loaded.plugins:
+        kind: Any = plugin.value
         if kind in families.values():
             continue
         if not (isinstance(kind, type) and issubclass(kind, Trigger)):
-            problems.append(f"trigger plug-in {point.name} is not a Trigger class")
+            problems.append(f"trigger plug-in {kind!r} of {plugin.origin} is not a Trigger class")
         elif not hasattr(kind, "from_json") or not isinstance(getattr(kind, "family", None), str):
-            problems.append(f"trigger plug-in {point.name} lacks family or from_json")
+            problems.append(f"trigger plug-in {kind!r} of {plugin.origin} lacks family, from_json")
         elif kind.family in families:
-            problems.append(f"trigger plug-in {point.name}: family {kind.family!r} exists already")
+            problems.append(f"trigger plug-in of {plugin.origin}: {kind.family!r} exists already")
         else:
             families[kind.family] = kind
     return families, tuple(problems)
