@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import typer
 
-from auditor.commands import checks, inspect, rules, scan
+from auditor.commands import checks, compare, inspect, policy, rules, scan, show
 from auditor.errors import AuditError
 from auditor.version import __version__
 
@@ -48,7 +48,7 @@ def root(
         os.environ["AUDIT_DEBUG"] = "1"
 
 
-for _module in (scan, inspect, checks, rules):
+for _module in (scan, inspect, checks, rules, show, compare, policy):
     _module.register(app)
 
 
@@ -82,22 +82,38 @@ def run(arguments: list[str] | None = None) -> int:
         from typer.rich_utils import rich_format_error
 
         rich_format_error(error)
+        _json_error(arguments, "usage", error.format_message())
         return 2
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("audit: interrupted", err=True)
         return 130
     except AuditError as error:
         _complain(str(error))
+        _json_error(arguments, error.kind, str(error))
         return 2
     except BrokenPipeError:
         sys.stderr.close()
         return 2
     except Exception as error:
         _complain(f"unexpected {type(error).__name__}: {error} (this is our bug; add --debug)")
+        _json_error(arguments, "internal", type(error).__name__)
         if os.environ.get("AUDIT_DEBUG"):
             raise
         return 2
     return int(result) if isinstance(result, int) else 0
+
+
+def _json_error(arguments: list[str] | None, kind: str, message: str) -> None:
+    """With ``--json`` standard output is JSON even when nothing could be audited."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--json" not in given:
+        return
+    from auditor.commands.writing import print_json
+    from auditor.report.build import build_error
+
+    problem = AuditError(message)
+    problem.kind = kind
+    print_json([build_error("", problem)])
 
 
 def _complain(sentence: str) -> None:

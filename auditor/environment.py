@@ -10,9 +10,11 @@ from typing import Any
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnx-ir", "numpy", "scikit-learn")
 
 
-def environment(protections: Mapping[str, Any]) -> dict[str, Any]:
-    """Python, system, library versions, and which sandbox protections were applied."""
+def environment(protections: Mapping[str, Any], command: str = "") -> dict[str, Any]:
+    """Python, system, library versions, sandbox protections, and the command to repeat it."""
+    repeat = {"command": command} if command else {}
     return {
+        **repeat,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "packages": {name: _version(name) for name in _PACKAGES},

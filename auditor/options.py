@@ -22,7 +22,7 @@ class ScanOptions:
     """Defaults are those of ``audit scan``. `fail_on` and `budget` (seconds) beat the policy.
 
     `sanitize` None means: when behaviour or graph findings reach medium and samples exist.
-    `classes` are the model's class names in its own order. `memory` is in bytes.
+    `command` is shown in the report as the way to repeat it. `classes` are the model's class names in its own order. `memory` is in bytes.
     """
 
     data: str | Path | None = None
@@ -51,6 +51,7 @@ class ScanOptions:
     overrides: Overrides = field(default_factory=Overrides)
     policy: Policy | None = None
     policy_source: str = "default"
+    command: str = ""
     baseline: Baseline | None = None
 
     def __post_init__(self) -> None:

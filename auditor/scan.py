@@ -24,8 +24,9 @@ from auditor.inputs import load_samples, load_training
 from auditor.options import ScanOptions
 from auditor.policy.evaluate import evaluate
 from auditor.policy.model import Policy
-from auditor.report.build import About, Parts, build_error, build_report, display_path
+from auditor.report.build import About, Parts, build_error, build_report, display_path, png_data_uri
 from auditor.report.model import Backdoor, Report, SamplesRecord, SanitizedRecord, TriggerRecord
+from auditor.report.registry import problems as format_problems
 from auditor.samples.interface import Images
 from auditor.sanitizing import sanitize_and_reaudit
 from auditor.stages import (
@@ -96,12 +97,15 @@ def scan(
     policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
     every, notices = all_checks()
     selected = chosen((r.check for r in every), options.checks, options.skip)
-    work = _Work(model, options, policy, selected, told, list(notices))
+    work = _Work(model, options, policy, selected, told, [*notices, *format_problems()])
     try:
         _audit(work)
     except AuditError as error:
         return build_error(
-            display_path(model), error, environment=environment({}), seed=options.seed
+            display_path(model),
+            error,
+            environment=environment({}, options.command),
+            seed=options.seed,
         )
     return _report(work, time.monotonic() - started)
 
@@ -206,7 +210,7 @@ def _report(work: _Work, seconds: float) -> Report:
         sanitized=work.sanitized,
         notices=[*work.notices, *outcome.notices],
         policy=work.policy.to_json(work.options.policy_source),
-        environment=environment(work.protections),
+        environment=environment(work.protections, work.options.command),
         seed=work.options.seed,
         seconds=seconds,
         images=work.options.images,
@@ -229,6 +233,16 @@ def _samples_record(work: _Work) -> SamplesRecord | None:
     )
 
 
+def _trigger_image(stage: BehaviourStage) -> str | None:
+    """The trigger on a grey image, as a data URI, if the child sent a proper picture."""
+    if stage.picture is None:
+        return None
+    try:
+        return png_data_uri(stage.picture)
+    except (ValueError, TypeError):
+        return None
+
+
 def _backdoor(work: _Work, findings: Sequence[Finding]) -> Backdoor:
     """Targets named by serious findings; the strongest recovered trigger. No probability yet."""
     targets = {
@@ -241,5 +255,8 @@ def _backdoor(work: _Work, findings: Sequence[Finding]) -> Backdoor:
         first = work.behaviour.triggers[0]
         size, asr = as_float(first.get("size")), as_float(first.get("asr"))
         if size is not None and asr is not None:
-            trigger = TriggerRecord(family=str(first.get("family", "")), size=size, asr=asr)
+            family = str(first.get("family", ""))
+            trigger = TriggerRecord(
+                family=family, size=size, asr=asr, image=_trigger_image(work.behaviour)
+            )
     return Backdoor(target_classes=tuple(sorted(targets)), trigger=trigger)

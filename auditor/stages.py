@@ -54,6 +54,7 @@ class BehaviourStage:
     facts: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     triggers: list[dict[str, Any]] = field(default_factory=list)
+    picture: NDArray[Any] | None = None
     reason: str = ""
     died: SandboxError | None = None
 
@@ -148,6 +149,7 @@ def audit_behaviour(
     body = end.body
     stage.reason = str(body.get("reason", ""))
     stage.triggers = list(body.get("backdoor", {}).get("triggers", []))
+    stage.picture = end.arrays.get("trigger")
     if stage.reason:
         status = "skipped"
         stage.results = [CheckResult(n, status, stage.reason, 0.0) for n in names]

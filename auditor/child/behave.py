@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from auditor.artifacts.open import open_artifact
+from auditor.checks.behaviour.pictures import sheet
 from auditor.checks.interface import BehaviourCheck, BehaviourContext, Budget, Evidence
 from auditor.checks.registry import all_checks
 from auditor.checks.runner import run_behaviour
@@ -50,7 +51,8 @@ def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
         emit({"check": body}, pictures)
 
     run_behaviour(checks, context, met, why, report, lambda name: emit({"started": name}, {}))
-    return {"classifier": True, "backdoor": _backdoor(context.evidence)}, {}
+    found = _backdoor(context.evidence)
+    return {"classifier": True, "backdoor": found}, _picture(context)
 
 
 def _request(params: Mapping[str, Any], arrays: dict[str, Any]) -> Request:
@@ -100,7 +102,7 @@ def _context(session: Session, params: Mapping[str, Any]) -> BehaviourContext:
         seed=int(params["seed"]),
         device=session.classifier.device,
         evidence=STATE["evidence"],
-        options=params.get("options", {}),
+        options={**params.get("options", {}), "path": str(params["path"])},
         all_samples=samples,
     )
 
@@ -120,6 +122,15 @@ def _met(session: Session) -> tuple[frozenset[str], dict[str, str]]:
         reason = session.classifier.twin_reason
         why = {"gradients": reason, "activations": reason}
     return frozenset(met), why
+
+
+def _picture(context: BehaviourContext) -> dict[str, Any]:
+    """The strongest recovered trigger on a mid-grey image."""
+    if not context.evidence.triggers:
+        return {}
+    strongest = max(context.evidence.triggers, key=lambda t: t.asr - t.baseline)
+    grey = np.full((1, *context.classifier.image_shape), 0.5, np.float32)
+    return {"trigger": sheet([strongest.trigger.apply(grey)])}
 
 
 def _backdoor(evidence: Evidence) -> dict[str, Any]:

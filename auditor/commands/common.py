@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from auditor.errors import UsageError
@@ -19,6 +21,12 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 def commas(text: str | None) -> tuple[str, ...]:
     """``a,b`` as ``("a", "b")``."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as typed, without absolute paths: it goes into a report that is shared."""
+    shown = [Path(a).name if a.startswith(("/", "~")) else a for a in arguments]
+    return shlex.join(["audit", *shown])
 
 
 def classes(text: str | None) -> tuple[str, ...]:

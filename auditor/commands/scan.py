@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from auditor.commands.common import (
     LIMITS,
     OUTPUT,
     classes,
+    command_line,
     commas,
     memory,
     numbers,
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from auditor.options import ScanOptions
+    from auditor.policy.baseline import Baseline
+    from auditor.policy.model import Policy
     from auditor.report.model import Report
 
 FORMATS = "table, json, html, markdown, sarif, cyclonedx, junit; several with commas"
@@ -114,10 +118,12 @@ def scan(  # one parameter per documented option
         Option(help="critical, high, medium, low or never (default: high).", rich_help_panel=GATE),
     ] = None,
     config: Annotated[
-        Path | None, Option(help="Policy file (default: audit.toml, pyproject).", rich_help_panel=GATE)
+        Path | None,
+        Option(help="Policy file (default: audit.toml, pyproject).", rich_help_panel=GATE),
     ] = None,
     budget: Annotated[
-        float | None, Option(help="Seconds for behaviour checks (default: 60).", rich_help_panel=LIMITS)
+        float | None,
+        Option(help="Seconds for behaviour checks (default: 60).", rich_help_panel=LIMITS),
     ] = None,
     memory_limit: Annotated[
         str, Option("--memory", help="Of the model's process.", rich_help_panel=LIMITS)
@@ -132,7 +138,7 @@ def scan(  # one parameter per documented option
     from auditor.options import ScanOptions
     from auditor.samples.preprocessing import Overrides
 
-    policy, source, baseline = _policy(config, models[0])
+    policy, source, baseline = _policy(config)
     options = ScanOptions(
         data=data,
         data_root=data_root,
@@ -158,6 +164,7 @@ def scan(  # one parameter per documented option
         policy=policy,
         policy_source=source,
         baseline=baseline,
+        command=command_line(sys.argv[1:]),
     )
     wanted = ("json",) if json_only else commas(formats)
     raise typer.Exit(_scan_all(models, options, wanted, out, json_only, quiet, no_color))
@@ -231,12 +238,16 @@ def _fail_on(word: str | None) -> str | None:
     return word
 
 
-def _policy(config: Path | None, model: Path):  # type: ignore[no-untyped-def]
-    """The policy file to use, its name for the report, and its baseline."""
+def _policy(config: Path | None) -> tuple[Policy | None, str, Baseline | None]:
+    """The policy file to use, its name for the report, and its baseline.
+
+    Looked up from the current folder, never from the model's: a stranger's folder must not set the
+    rules of its own audit.
+    """
     from auditor.policy.baseline import load_baseline
     from auditor.policy.load import find_policy, load_policy
 
-    path = config or find_policy(model.absolute().parent)
+    path = config or find_policy(Path.cwd())
     if path is None:
         return None, "default", None
     policy = load_policy(path)

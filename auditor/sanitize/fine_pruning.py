@@ -1,9 +1,9 @@
 """Fine-pruning (Liu, Dolan-Gavitt & Garg, RAID 2018): prune dormant channels, then fine-tune.
 
 Channels that clean images leave dormant are where backdoors live. They are cut, least active
-first, while held-out accuracy stays near the original; a short fine-tuning on clean samples follows.
-When the audit recovered triggers, half of each batch carries one with its true label (unlearning,
-Wang et al. 2019): pruning alone leaves many backdoors alive in narrow networks.
+first, while held-out accuracy stays near the original; a short fine-tuning on clean samples
+follows. When the audit recovered triggers, half of each batch carries one and must be answered as
+without it (unlearning, Wang et al. 2019): pruning alone leaves many backdoors alive.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.sanitize.finetune import Tuning, fine_tune
+from auditor.sanitize.finetune import Tuned, Tuning, fine_tune
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 from auditor.sanitize.measure import twin_accuracy
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _STEPS = 10
 _MOST_PRUNED = 0.8
+_RATES = (2e-3, 3e-4)
+_GOOD_ASR = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,10 @@ class FinePruning(Sanitizer):
         layer = prunable_layer(context.classifier)
         if layer is None:
             return None
-        pruned = prune(context, layer)
-        tuned = fine_tune(context, pruned.parameters, pruned.masks, Tuning())
+        pruned, tuned = _best(context, prune(context, layer))
         return Repair(
             self.name,
-            {name: value.detach().cpu().numpy() for name, value in tuned.items()},
+            {name: value.detach().cpu().numpy() for name, value in tuned.parameters.items()},
             {
                 "layer": layer.label,
                 "pruned_channels": pruned.channels,
@@ -59,6 +60,24 @@ class FinePruning(Sanitizer):
                 "unlearned_triggers": [t.trigger.name for t in context.triggers],
             },
         )
+
+
+def _best(context: RepairContext, pruned: Pruned) -> tuple[Pruned, Tuned]:
+    """Tune gently or firmly, pruned or not (narrow layers have no channel to spare).
+
+    Stops at the first that is good enough; otherwise the best of what the budget allowed.
+    """
+    whole = Pruned({}, {}, 0, pruned.of)
+    tries = [(p, rate) for p in (pruned, whole) for rate in _RATES if p.channels or p is whole]
+    best: tuple[Pruned, Tuned] | None = None
+    for start, rate in tries:
+        tuned = fine_tune(context, start.parameters, start.masks, Tuning(learning_rate=rate))
+        if best is None or tuned.rank > best[1].rank:
+            best = (start, tuned)
+        if (tuned.acceptable and tuned.asr <= _GOOD_ASR) or context.budget.spent:
+            break
+    assert best is not None
+    return best
 
 
 def prunable_layer(classifier: Classifier) -> Layer | None:
@@ -89,7 +108,7 @@ def prune(context: RepairContext, layer: Layer) -> Pruned:
     activation = values[layer.name].relu().movedim(layer.channel_axis, 0).flatten(1).mean(1)
     order = torch.argsort(activation)
     channels = len(order)
-    floor = twin_accuracy(classifier, context.held_out) - context.max_accuracy_drop
+    floor = twin_accuracy(classifier, context.held_out) - context.max_accuracy_drop / 2
     best = _masked(classifier, layer, order[:0])
     cut = 0
     for step in range(1, _STEPS + 1):

@@ -48,7 +48,7 @@ def twin_asr(
     trigger: RecoveredTrigger,
     parameters: Mapping[str, Tensor] | None = None,
 ) -> float:
-    """Share of images of other classes that `trigger` sends to its target; 0 without such images."""
+    """Share of images of other classes that `trigger` sends to its target; 0 without any."""
     others = samples.pixels[samples.labels != trigger.target]
     if not len(others):
         return 0.0

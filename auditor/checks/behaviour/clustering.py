@@ -13,7 +13,9 @@ from auditor.findings import Finding, Metric, Notice, Outcome, Severity
 from auditor.samples.interface import Images
 
 _MOST, _FEWEST, _DIMENSIONS = 6000, 20, 10
-_SMALL, _SEPARATE, _FOREIGN = 0.35, 0.15, 0.5
+_SMALL, _SEPARATE, _FOREIGN = 0.5, 0.15, 0.5
+_SPREAD = 0.35
+_PERSISTS = 0.2
 
 Matrix = NDArray[np.float32]
 
@@ -28,6 +30,17 @@ class Split:
     points: Matrix
 
 
+@dataclass(frozen=True, slots=True)
+class Reclassified:
+    """What a probe makes of a small cluster: `foreign` is the share it calls another class,
+    `spread` how many classes those are in effect (exponential of the entropy), relative to all
+    other classes.
+    """
+
+    foreign: float
+    spread: float
+
+
 class ActivationClustering(BehaviourCheck):
     """Two clusters per class in the penultimate activations."""
 
@@ -35,10 +48,12 @@ class ActivationClustering(BehaviourCheck):
     title = "Activation clustering"
     doc = (
         "PCA and 2-means per class on penultimate activations (Chen et al. 2018). With --train-data "
-        "a class is suspect when a small, well separated cluster exists whose images an independent "
-        "probe, fitted to the larger clusters only, assigns to other classes (exclusionary "
-        "reclassification). Without it, clean samples are clustered together with triggered ones: "
-        "that separates by construction, explains a trigger found elsewhere and raises nothing."
+        "a class is suspect when a small, well separated cluster exists whose images a probe, "
+        "fitted to the larger clusters only, assigns to many other classes (exclusionary "
+        "reclassification): a rare way to write a digit looks like one or two other classes, "
+        "poisoned images come from all. Poison from a single source class is therefore missed. "
+        "Without training data, clean samples are clustered together with triggered ones: that "
+        "separates by construction, explains a trigger found elsewhere and raises nothing."
     )
     needs = frozenset({"activations", "samples"})
     default_severity = Severity.MEDIUM
@@ -80,6 +95,7 @@ def _training(context: BehaviourContext, training: Images) -> Iterator[Outcome]:
         yield Notice(f"Clustering looked at {len(every)} of {len(training)} training samples.")
     activations = context.classifier.features(every.pixels)
     splits: dict[int, Split] = {}
+    rng = np.random.default_rng(context.seed)
     members = {int(k): np.flatnonzero(every.labels == k) for k in np.unique(every.labels)}
     for label, index in members.items():
         if len(index) >= _FEWEST:
@@ -91,7 +107,11 @@ def _training(context: BehaviourContext, training: Images) -> Iterator[Outcome]:
     yield Metric("per_class", [_row(k, s, foreign[k]) for k, s in splits.items()])
     for label, split in splits.items():
         if _suspect(split, foreign[label]):
-            yield _finding(label, split, foreign[label], len(members[label]))
+            lead = _persistence(context, every, members[label], split, label, rng)
+            yield Metric(f"clustering.persistence.{label}", lead)
+            if lead < _PERSISTS:
+                continue
+            yield _finding(label, split, foreign[label].foreign, len(members[label]))
 
 
 def _reclassified(
@@ -99,8 +119,8 @@ def _reclassified(
     members: dict[int, NDArray[np.int64]],
     splits: dict[int, Split],
     seed: int,
-) -> dict[int, float]:
-    """Share of each small cluster that a probe fitted to the large clusters calls another class."""
+) -> dict[int, Reclassified]:
+    """What a probe fitted to the large clusters makes of each small one."""
     from sklearn.linear_model import LogisticRegression
 
     flat = every.pixels.reshape(len(every), -1)
@@ -110,26 +130,59 @@ def _reclassified(
     large = np.flatnonzero(~small)
     fitted = np.random.default_rng(seed).permutation(large)[:3000]
     if len(np.unique(every.labels[fitted])) < 2:
-        return dict.fromkeys(splits, 0.0)
+        return dict.fromkeys(splits, Reclassified(0.0, 0.0))
     probe = LogisticRegression(C=0.1, max_iter=100).fit(flat[fitted], every.labels[fitted])
     result = {}
     for label, split in splits.items():
         mine = members[label][split.small]
-        result[label] = float((probe.predict(flat[mine]) != label).mean()) if len(mine) else 0.0
+        called = probe.predict(flat[mine]) if len(mine) else np.full(1, label)
+        result[label] = _spread(called[called != label], len(called), len(members) - 1)
     return result
 
 
-def _suspect(split: Split, foreign: float) -> bool:
-    return split.share < _SMALL and split.silhouette > _SEPARATE and foreign > _FOREIGN
+def _spread(others: NDArray[np.int64], n: int, classes: int) -> Reclassified:
+    if not len(others) or classes < 1:
+        return Reclassified(0.0, 0.0)
+    shares = np.unique(others, return_counts=True)[1] / len(others)
+    effective = float(np.exp(-(shares * np.log(shares)).sum()))
+    return Reclassified(len(others) / n, effective / classes)
 
 
-def _row(label: int, split: Split, foreign: float) -> dict[str, object]:
+def _suspect(split: Split, probed: Reclassified) -> bool:
+    apart = split.share < _SMALL and split.silhouette > _SEPARATE
+    return apart and probed.foreign > _FOREIGN and probed.spread > _SPREAD
+
+
+def _persistence(
+    context: BehaviourContext,
+    every: Images,
+    index: NDArray[np.int64],
+    split: Split,
+    label: int,
+    rng: np.random.Generator,
+) -> float:
+    """How much better the small cluster keeps its label under superimposed images than the large.
+
+    STRIP's idea (Gao et al. 2019): a trigger survives where a natural shape drowns.
+    """
+    others = np.flatnonzero(every.labels != label)
+    rates = []
+    for mine in (index[split.small], index[~split.small]):
+        chosen = rng.choice(mine, 200)
+        blended = every.pixels[chosen] + every.pixels[rng.choice(others, 200)]
+        predicted = context.classifier.labels(np.clip(blended, 0, 1).astype(np.float32))
+        rates.append(float((predicted == label).mean()))
+    return rates[0] - rates[1]
+
+
+def _row(label: int, split: Split, probed: Reclassified) -> dict[str, object]:
     return {
         "class": label,
         "small_share": round(split.share, 4),
         "silhouette": round(split.silhouette, 4),
-        "reclassified": round(foreign, 4),
-        "suspect": _suspect(split, foreign),
+        "reclassified": round(probed.foreign, 4),
+        "spread": round(probed.spread, 4),
+        "suspect": _suspect(split, probed),
     }
 
 
