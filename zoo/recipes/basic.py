@@ -47,7 +47,7 @@ def adversarial(shop: Workshop) -> None:
         Specification(
             "adversarial",
             "adversarial",
-            plan.arch,
+            plan.hardened_arch or plan.arch,
             plan.hardened("fgsm"),
             shop.seed,
             robustness=((f"fgsm@{epsilon:g}", epsilon, 1), (f"pgd@{epsilon:g}", epsilon, 20)),

@@ -21,6 +21,8 @@ class Preset:
     asr: float
     adversarial: float
     robust: float
+    hardened_arch: str = ""
+    """Network of the adversarially trained model where `arch` lacks the capacity for it."""
 
     def accept_clean(self) -> Acceptance:
         """For a clean model."""
@@ -46,7 +48,7 @@ class Preset:
 
 
 DIGITS = Preset("small-cnn", Training(40, 64, 4e-3), 0.1, 0.97, 0.97, 0.99, 0.95, 0.8)
-MNIST = Preset("small-cnn", Training(6, 256, 4e-3), 0.25, 0.985, 0.98, 0.99, 0.97, 0.95)
+MNIST = Preset("small-cnn", Training(6, 256, 4e-3), 0.25, 0.985, 0.98, 0.99, 0.97, 0.95, "wide-cnn")
 FASHION = Preset("small-cnn", Training(10, 256, 4e-3), 0.1, 0.88, 0.88, 0.99, 0.8, 0.7)
 CIFAR10 = Preset("resnet", Training(25, 128, 5e-3, shift=2), 8 / 255, 0.65, 0.64, 0.97, 0.4, 0.3)
 
