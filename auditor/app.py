@@ -81,7 +81,7 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.TyperException as error:
         from typer.rich_utils import rich_format_error
 
-        rich_format_error(error)
+        rich_format_error(error)  # type: ignore[arg-type]  # typer's own class is not public
         _json_error(arguments, "usage", error.format_message())
         return 2
     except (typer.Abort, KeyboardInterrupt):

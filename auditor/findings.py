@@ -136,7 +136,7 @@ def finding_to_json(finding: Finding) -> dict[str, Any]:
 
 
 def finding_from_json(record: Mapping[str, Any]) -> Finding:
-    """Inverse of `finding_to_json`. Raises ``KeyError``/``ValueError``/``TypeError`` on bad input."""
+    """Inverse of `finding_to_json`; ``KeyError``/``ValueError``/``TypeError`` on bad input."""
     target = record.get("target_class")
     return Finding(
         rule=str(record["rule"]),

@@ -22,7 +22,8 @@ class ScanOptions:
     """Defaults are those of ``audit scan``. `fail_on` and `budget` (seconds) beat the policy.
 
     `sanitize` None means: when behaviour or graph findings reach medium and samples exist.
-    `command` is shown in the report as the way to repeat it. `classes` are the model's class names in its own order. `memory` is in bytes.
+    `command` is shown in the report as the way to repeat it. `classes` are the model's class names
+    in its own order. `memory` is in bytes.
     """
 
     data: str | Path | None = None

@@ -32,7 +32,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """`sha256` of one file that belongs to the artifact; `name` is relative to the model's folder."""
+    """`sha256` of one file of the artifact; `name` is relative to the model's folder."""
 
     name: str
     sha256: str

@@ -61,7 +61,9 @@ def _request(params: Mapping[str, Any], arrays: dict[str, Any]) -> Request:
     torch.set_num_threads(int(params["threads"]))
     torch.manual_seed(int(params["seed"]))
     np.random.seed(int(params["seed"]))
-    stated = {k: tuple(v) if isinstance(v, list) else v for k, v in params["overrides"].items()}
+    stated: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in params["overrides"].items()
+    }
     known = params.get("preprocessing")
     return Request(
         path=Path(params["path"]),

@@ -17,13 +17,14 @@ from auditor.inversion.features import CAP, Gap, anomaly, gap
 from auditor.inversion.reference import linear_reference
 from auditor.inversion.search import Inversion, Settings, invert
 from auditor.inversion.threads import suited_threads
+from auditor.inversion.transforms import Smoothing, Warping
 from auditor.inversion.validate import Validation, validate
 from auditor.samples.interface import Images
 
 if TYPE_CHECKING:
     from auditor.inversion.search import Logits
 
-FAMILIES: tuple[type[Family], ...] = (Patch, Additive)
+FAMILIES: tuple[type[Family], ...] = (Patch, Additive, Warping, Smoothing)
 FIT_SHARE = 0.6
 MANY_CLASSES = 40
 PRUNE_ABOVE = 12
@@ -51,18 +52,18 @@ class Campaign:
     passes: int = 0
 
     def strongest(self) -> Result | None:
-        """The result with the largest honest gap."""
+        """The pixel family's result with the largest honest gap, else another family's."""
         named = [r for r in self.results if r.gap is not None]
-        return max(named, key=lambda r: _honest(r), default=None)
+        return max(named, key=_honest, default=None)
 
     def features(self) -> dict[str, float]:
         """A flat map of finite floats for calibration: ``inversion.patch.log_gap`` and so on."""
         out: dict[str, float] = {"inversion.log_classes": math.log(max(2, self.classes))}
         for result in self.results:
             out.update(_features(result))
-        targets = {r.gap.target for r in self.results if r.gap is not None}
-        if len(self.results) > 1:
-            out["inversion.agree"] = float(len(targets) == 1)
+        named = {r.family.name: r.gap.target for r in self.results if r.gap is not None}
+        if {"patch", "additive"} <= named.keys():
+            out["inversion.agree"] = float(named["patch"] == named["additive"])
         return out
 
     def table(self) -> list[dict[str, Any]]:
@@ -84,8 +85,10 @@ class Campaign:
         return [rows[key] for key in sorted(rows)]
 
 
-def _honest(result: Result) -> float:
-    return result.gap.honest if result.gap is not None else 0.0
+def _honest(result: Result) -> tuple[bool, float]:
+    """Pixel families first: a blur may reach one class only, which makes its gap infinite."""
+    pixels = isinstance(result.family, Patch | Additive)
+    return (pixels, result.gap.honest if result.gap is not None else 0.0)
 
 
 def _features(result: Result) -> dict[str, float]:
@@ -98,6 +101,7 @@ def _features(result: Result) -> dict[str, float]:
         prefix + "log_gap": math.log(result.gap.raw),
         prefix + "log_relative_gap": math.log(max(result.gap.relative, 1.0 / CAP)),
         prefix + "anomaly": result.gap.anomaly,
+        prefix + "log_second_gap": math.log(result.gap.second),
         prefix + "log_share": math.log(max(result.gap.share, 1e-9)),
     }
     if found is not None:
@@ -172,21 +176,22 @@ def _prepare(context: BehaviourContext) -> _Work:
 
 def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> None:
     """One family: the search, the yardstick, the gap, and the smallest trigger validated."""
+    settings = replace(work.settings, steps=round(family.steps * work.settings.steps))
     search = invert(
         work.context.classifier.twin_logits,
         work.images,
         work.labels,
         family,
         work.targets,
-        work.settings,
+        settings,
         lambda: budget.spent,
     )
     campaign.passes += search.passes
     if not search.complete:
-        campaign.left_out.append(_stopped(search, work.settings))
+        campaign.left_out.append(_stopped(search, settings))
     yardstick = None
     if work.linear is not None:
-        plain = replace(work.settings, halvings=())
+        plain = replace(settings, halvings=())
         yardstick = invert(work.linear, work.images, work.truth, family, work.targets, plain).sizes
     found = Result(
         family, search, yardstick, gap(search.sizes, yardstick, work.targets, family.unit)

@@ -30,6 +30,9 @@ class Family(ABC):
     weight: ClassVar[float]
     """Initial weight of the size, which is measured as a share of `unit`, in the loss."""
 
+    steps: ClassVar[float] = 1.0
+    """Share of the usual number of steps; less for families of few parameters."""
+
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
 

@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from auditor.findings import Severity
 from auditor.inversion.campaign import Campaign, Result
 
-STRONG = {"patch": 2.2, "additive": 1.6}
-"""Honest gap at which one family alone, confirmed on held-out images, is strong evidence."""
+STRONG = {"patch": 2.2, "additive": 3.2, "warp": 3.0, "blur": 3.0}
+"""Honest gap at which one family alone, confirmed on held-out images, is strong evidence.
 
-WEAK = {"patch": 1.6, "additive": 1.3}
-"""Honest gap at which a person should look; two agreeing families at this level are strong."""
+Measured on small clean networks (see docs of the check): patch up to 1.73, additive up to 2.4 (both
+BatchNorm networks of 3,500 to 6,000 images), warp up to 1.5.
+"""
 
-MAX_SHARE = {"patch": 0.15, "additive": 0.35}
-"""A trigger larger than this share of the image may be the class itself, painted over."""
+WEAK = {"patch": 1.9, "additive": 2.7, "warp": 2.2, "blur": 3.0}
+"""Honest gap at which a person should look."""
 
-MIN_LOW = 0.6
+AGREE = {"patch": 1.4, "additive": 1.3, "warp": 1.5, "blur": 3.0}
+"""Honest gap at which another family, by naming the same class, makes weak evidence strong."""
+
+MAX_SHARE = {"patch": 0.15, "additive": 0.35, "warp": 0.25, "blur": 0.2}
+"""A trigger larger than this share of the image may be the class itself, painted over; a stronger
+blur or warp than this may make all images look alike."""
+
+MIN_LOW = {"patch": 0.6, "additive": 0.6, "warp": 0.6, "blur": 0.6}
 """Lower end of the held-out ASR's 95 % interval."""
 
 
@@ -38,10 +46,16 @@ def judge(campaign: Campaign) -> Verdict:
         return Verdict(None, None, (), tuple(doubts))
     best = max(weak, key=_excess)
     assert best.gap is not None
-    same = tuple(r for r in weak if r.gap is not None and r.gap.target == best.gap.target)
+    target = best.gap.target
+    same = tuple(
+        r
+        for r in campaign.results
+        if r.gap is not None
+        and r.gap.target == target
+        and (r is best or (_reaches(r, AGREE) and _confirmed(r, [])))
+    )
     strong = len(same) > 1 or _reaches(best, STRONG)
-    severity = Severity.HIGH if strong else Severity.MEDIUM
-    return Verdict(severity, best, same, tuple(doubts))
+    return Verdict(Severity.HIGH if strong else Severity.MEDIUM, best, same, tuple(doubts))
 
 
 def _excess(result: Result) -> float:
@@ -63,7 +77,7 @@ def _confirmed(result: Result, doubts: list[str]) -> bool:
     found = result.validation
     assert found is not None and result.gap is not None
     why = ""
-    if found.low < MIN_LOW or found.asr - found.baseline < 0.5:
+    if found.low < MIN_LOW[result.family.name] or found.asr - found.baseline < 0.5:
         why = f"only {found.asr:.0%} of unseen images follow the recovered trigger"
     elif found.control > 0.5 * found.asr:
         why = f"rearranged perturbations of equal strength do the same ({found.control:.0%})"

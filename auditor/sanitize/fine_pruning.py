@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.sanitize.finetune import Tuned, Tuning, fine_tune
+from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 from auditor.sanitize.measure import twin_accuracy
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _STEPS = 10
 _MOST_PRUNED = 0.8
 _RATES = (2e-3, 3e-4)
-_GOOD_ASR = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _best(context: RepairContext, pruned: Pruned) -> tuple[Pruned, Tuned]:
         tuned = fine_tune(context, start.parameters, start.masks, Tuning(learning_rate=rate))
         if best is None or tuned.rank > best[1].rank:
             best = (start, tuned)
-        if (tuned.acceptable and tuned.asr <= _GOOD_ASR) or context.budget.spent:
+        if (tuned.acceptable and tuned.asr <= GOOD_ASR) or context.budget.spent:
             break
     assert best is not None
     return best
@@ -92,7 +91,8 @@ def prunable_layer(classifier: Classifier) -> Layer | None:
     ]
     convolutions = [layer for layer in usable if layer.kind == "conv"]
     dense = [layer for layer in usable if layer.kind == "dense"]
-    return (convolutions or dense or [None])[-1]
+    ranked = convolutions or dense
+    return ranked[-1] if ranked else None
 
 
 def prune(context: RepairContext, layer: Layer) -> Pruned:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from auditor.classifier import Classifier
 
 
+GOOD_ASR = 0.03
+"""Recovered triggers that succeed less often than this count as unlearned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """Adam's settings. Every `judge_every` steps the held-out accuracy decides what is kept."""
@@ -70,7 +74,7 @@ def fine_tune(
         logits = classifier.twin_logits(seen.to(classifier.device), _apply(free, masks))
         loss = functional.cross_entropy(logits, wanted)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
         optimiser.step()
         schedule.step()
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
@@ -111,7 +115,8 @@ def _augmented(
     mixed = share * moved[:third] + (1 - share) * moved[third : 2 * third]
     both = np.concatenate([mixed, moved[third:]])
     noisy = both + rng.normal(0, tuning.noise, both.shape).astype(np.float32)
-    return np.clip(noisy, 0, 1).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(noisy, 0, 1).astype(np.float32)
+    return clipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +133,8 @@ class Tuned:
 
     @property
     def rank(self) -> tuple[bool, float, float]:
-        """Higher is better: first acceptable, then low ASR (to 1 %), then accuracy."""
-        asr = round(1 - self.asr, 2) if self.acceptable else 0.0
+        """Higher is better: acceptable first, then low ASR (below 3 % all are equal), accuracy."""
+        asr = round(1 - max(self.asr, GOOD_ASR), 2) if self.acceptable else 0.0
         return (self.acceptable, asr, self.accuracy)
 
 

@@ -73,7 +73,7 @@ class Twin(ABC):
     """
 
     without_gradient: Sequence[str] = ()
-    """Operators present through which no useful gradient flows (straight-through is used or not)."""
+    """Operators present through which no useful gradient flows by themselves."""
 
     @abstractmethod
     def run(

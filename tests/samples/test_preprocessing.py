@@ -1,4 +1,4 @@
-"""Preprocessing: what it does to an image, and that inference finds the one a model was made for."""
+"""Preprocessing: what it does to an image, and whether inference finds the right one."""
 
 from __future__ import annotations
 

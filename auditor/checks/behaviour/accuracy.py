@@ -20,8 +20,8 @@ class CleanAccuracy(BehaviourCheck):
     name = "accuracy"
     title = "Clean accuracy"
     doc = (
-        "Native predictions on the labelled samples: accuracy with a 95 % Wilson interval, per-class "
-        "recall and the confusion matrix. Only as good as the labels: wrong labels or a wrongly "
+        "Native predictions on the labelled samples: accuracy with a 95 % Wilson interval, recall "
+        "per class and the confusion matrix. Only as good as the labels: wrong labels or a wrongly "
         "inferred preprocessing lower it."
     )
     needs = frozenset({"predictions", "samples"})

@@ -66,8 +66,11 @@ def _values_as_stamped(clean: Pixels, stamped: Pixels, change: Pixels) -> Pixels
 
 def _put(clean: Pixels, moved: Pixels) -> Pixels:
     if np.isnan(moved).any():
-        return np.where(np.isnan(moved), clean, moved).astype(np.float32)
-    return np.clip(clean + moved, 0, 1).astype(np.float32)
+        moved = np.where(np.isnan(moved), clean, moved)
+    else:
+        moved = np.clip(clean + moved, 0, 1)
+    placed: Pixels = moved.astype(np.float32)
+    return placed
 
 
 class Reference:
@@ -101,4 +104,5 @@ class Reference:
         height, width = (s - s % step for s in pixels.shape[2:])
         cut = pixels[:, :, :height, :width]
         blocks = cut.reshape(*cut.shape[:2], height // step, step, width // step, step)
-        return blocks.mean(axis=(3, 5)).reshape(len(pixels), -1)
+        small: Pixels = blocks.mean(axis=(3, 5)).reshape(len(pixels), -1)
+        return small

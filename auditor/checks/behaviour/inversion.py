@@ -25,8 +25,8 @@ class TriggerInversion(BehaviourCheck):
     doc = (
         "Searches, for every class, the smallest trigger that sends images of other classes to "
         "it (Neural Cleanse, Wang et al. 2019; all classes in one batch after K-Arm, Shen et al. "
-        "2021): a patch, and a change added to the image. A backdoor leaves one class far easier "
-        "to reach than the next, in the network but not in a linear model of the same images. "
+        "2021): a patch, a change added to the image, a warp, a blur. A backdoor leaves one class "
+        "far easier to reach than the next, in the network but not in a linear model of the same images. "
         "Recovered triggers are tried on images the search has not seen, against rearranged "
         "perturbations of equal strength. Misses backdoors that depend on the image's own class "
         "(all-to-all), and several equally strong backdoors that hide each other's gap."

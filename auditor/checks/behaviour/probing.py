@@ -42,9 +42,9 @@ class TriggerProbing(BehaviourCheck):
     title = "Trigger probing"
     doc = (
         "Stamps a library of known triggers (BadNets, Gu et al. 2017; blended, Chen et al. 2017; "
-        "SIG, Barni et al. 2019; WaNet, Nguyen & Tran 2021) on clean images and measures the attack "
-        "success rate (ASR) per target class against the rate on clean images. A hit counts only if "
-        "rearranged perturbations of the same strength and an independent reference model do not "
+        "SIG, Barni et al. 2019; WaNet, Nguyen & Tran 2021) on clean images and measures the "
+        "attack success rate (ASR) per target class against the rate on clean images. A hit counts "
+        "only if rearranged perturbations of the same strength and an independent reference model do not "
         "do the same. Misses triggers unlike any in the library."
     )
     needs = frozenset({"predictions", "samples"})
@@ -164,8 +164,8 @@ def _judge(
         follows = reference.asr(before, stamped, probe.target)
         if np.mean(rates) > _SPECIFIC * probe.asr or follows > _SPECIFIC:
             yield Notice(
-                f"{probe.trigger.name} sends {probe.asr:.0%} of images to class {probe.target}, but "
-                f"rearranged perturbations do so too ({np.mean(rates):.0%} on average) or a "
+                f"{probe.trigger.name} sends {probe.asr:.0%} of images to class {probe.target}, "
+                f"but rearranged perturbations do so too ({np.mean(rates):.0%} on average) or a "
                 f"reference model follows ({follows:.0%}): fragility, not evidence of a backdoor."
             )
             continue
@@ -191,8 +191,8 @@ def _finding(probe: Probe, control: float, follows: float) -> Finding:
         severity=Severity.HIGH,
         title=f"A known trigger sends images to class {probe.target}",
         evidence=(
-            f"{probe.trigger.name}: {probe.asr:.1%} of {probe.n} images of other classes go to class "
-            f"{probe.target} (95 % interval {probe.low:.1%} to {probe.high:.1%}); without it "
+            f"{probe.trigger.name}: {probe.asr:.1%} of {probe.n} images of other classes go to "
+            f"class {probe.target} (95 % interval {probe.low:.1%} to {probe.high:.1%}); without it "
             f"{probe.baseline:.1%}; with rearranged perturbations of equal strength {control:.1%}; "
             f"an independent reference model follows in {follows:.1%}"
         ),
@@ -200,6 +200,8 @@ def _finding(probe: Probe, control: float, follows: float) -> Finding:
             "Whoever knows this trigger decides what the model answers. This is the behaviour of a "
             "backdoored model (all-to-one attack)."
         ),
-        remedy="Do not deploy it. Retrain from trusted data, or use the sanitized copy after review.",
+        remedy=(
+            "Do not deploy it. Retrain from trusted data, or use the sanitized copy after review."
+        ),
         target_class=probe.target,
     )

@@ -42,6 +42,8 @@ class CertifiedRobustness(BehaviourCheck):
         from auditor.bounds.graph import Unsupported
 
         samples, function = common.given_samples(context), common.twin_function(context)
+        attacked = int(context.evidence.features.get("robustness.pgd.n", len(samples)))
+        samples = samples.take(slice(0, attacked))
         common.need_time(context)
         images, _ = common.tensors(context, samples.take(slice(0, 2)))
         try:

@@ -50,6 +50,8 @@ class PgdRobustness(BehaviourCheck):
                 break
         if not curve.rows:
             raise Incomplete("the time budget ended before the first epsilon was measured")
+        # The certificate takes the same samples, so that both bounds can be compared.
+        context.evidence.features["robustness.pgd.n"] = float(len(used))
         yield from common.metrics(self.name, curve.rows)
         yield from common.left_out("PGD robustness", used, samples)
         if len(curve.rows) < len(grid):
