@@ -5,7 +5,8 @@
 
 Peers are optional (``pip install --no-deps foolbox eagerpy gitpython requests torchattacks``); a
 missing one is named and left out. Rounds are interleaved; times are medians. The model
-is a small CNN trained here for `--epochs` on the training images, or a TorchScript file given by `--model`.
+is a small CNN trained here for `--epochs` on the training images, or a TorchScript file given
+by `--model`.
 """
 
 from __future__ import annotations
