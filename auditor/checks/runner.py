@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from auditor.checks.interface import (
     BehaviourContext,
@@ -97,7 +98,10 @@ def run_behaviour(
 ) -> None:
     """Run `checks` in order, each with its share (by `Check.weight`) of what is left of the budget.
 
-    A check that finishes early leaves its time to the others.
+    A check that finishes early leaves its time to the others. Measurements (checks that raise
+    nothing above info by themselves) never get more than their share of the whole: on a quick model
+    they would fill the minute for a few more digits. One that found no time at all is skipped with
+    that reason; a security check without time is incomplete.
     """
     pending = []
     for check in checks:
@@ -107,11 +111,19 @@ def run_behaviour(
         else:
             pending.append(check)
     whole = context.budget
+    everything = sum(c.weight for c in pending)
     for position, check in enumerate(pending):
         weights = sum(c.weight for c in pending[position:])
         context.budget = whole.share(check.weight / weights if weights else 1.0)
+        measures = check.default_severity == Severity.INFO
+        if measures:
+            fair = whole.seconds * check.weight / everything
+            context.budget.seconds = min(context.budget.seconds, fair)
         started(check.name)
-        report(run_check(check(), context))
+        result = run_check(check(), context)
+        if measures and result.status == "incomplete" and context.budget.spent:
+            result = replace(result, status="skipped", reason=f"no time for it: {result.reason}")
+        report(result)
     context.budget = whole
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from auditor.checks.behaviour.controls import Reference
 from auditor.checks.interface import BehaviourContext, Budget
+from auditor.inversion.attraction import attraction
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly, gap
 from auditor.inversion.reference import linear_reference
@@ -33,13 +34,17 @@ _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
 
 @dataclass(slots=True)
 class Result:
-    """What one family came to. `gap` and `validation` are None when no class was reached."""
+    """What one family came to. `gap` and `validation` are None when no class was reached.
+
+    `attraction` is the share of answers changed by random disturbances that go to the gap's class.
+    """
 
     family: Family
     search: Inversion
     reference: NDArray[np.float64] | None
     gap: Gap | None
     validation: Validation | None = None
+    attraction: float = 0.0
 
 
 @dataclass(slots=True)
@@ -101,6 +106,7 @@ def _features(result: Result) -> dict[str, float]:
         prefix + "log_gap": math.log(result.gap.raw),
         prefix + "log_relative_gap": math.log(max(result.gap.relative, 1.0 / CAP)),
         prefix + "anomaly": result.gap.anomaly,
+        prefix + "attraction": result.attraction,
         prefix + "log_second_gap": math.log(result.gap.second),
         prefix + "log_share": math.log(max(result.gap.share, 1e-9)),
     }
@@ -126,6 +132,7 @@ class _Work:
     held_out: Images
     linear: Logits | None
     follower: Reference | None
+    attraction: NDArray[np.float64]
 
 
 def run_campaign(context: BehaviourContext) -> Campaign:
@@ -171,6 +178,7 @@ def _prepare(context: BehaviourContext) -> _Work:
         held_out,
         linear_reference(fitted, classifier.classes, context.seed, device),
         Reference(fitted, context.seed) if fitted.count_classes > 1 else None,
+        attraction(classifier, held_out, context.seed),
     )
 
 
@@ -197,6 +205,7 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
         family, search, yardstick, gap(search.sizes, yardstick, work.targets, family.unit)
     )
     if found.gap is not None:
+        found.attraction = float(work.attraction[found.gap.target])
         refined = _refine(work, family, search, int(search.ranked()[0]))
         campaign.passes += refined.passes
         found.validation = validate(

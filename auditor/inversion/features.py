@@ -25,8 +25,8 @@ class Gap:
     `raw` = second-smallest size over the smallest; `relative` = the same of sizes divided by the
     linear reference's, for the same target (1 or less: the class is easy by nature); infinite when
     no other class was reached. `anomaly` = (median - size) / MAD of log sizes, Neural Cleanse's
-    index; `share` = size over the family's unit; `second` = third-smallest over second-smallest, large
-    when two classes stand out together.
+    index; `share` = size over the family's unit; `second` = third-smallest over second-smallest,
+    large when two classes stand out together.
     """
 
     target: int

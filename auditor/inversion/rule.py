@@ -10,21 +10,26 @@ from auditor.inversion.campaign import Campaign, Result
 STRONG = {"patch": 2.2, "additive": 3.2, "warp": 3.0, "blur": 3.0}
 """Honest gap at which one family alone, confirmed on held-out images, is strong evidence.
 
-Measured on small clean networks (see docs of the check): patch up to 1.73, additive up to 2.4 (both
-BatchNorm networks of 3,500 to 6,000 images), warp up to 1.5.
+Measured on 21 small clean and adversarially trained networks of the calibration half (digits, MNIST;
+``benchmarks/inversion.py``): patch up to 1.73, additive up to 2.37 (both BatchNorm networks whose
+class 8 is what noise leads to; the others up to 1.34 and 1.19), warp up to 1.5.
 """
 
-WEAK = {"patch": 1.9, "additive": 2.7, "warp": 2.2, "blur": 3.0}
+WEAK = {"patch": 1.85, "additive": 2.6, "warp": 2.2, "blur": 3.0}
 """Honest gap at which a person should look."""
 
-AGREE = {"patch": 1.4, "additive": 1.3, "warp": 1.5, "blur": 3.0}
+AGREE = {"patch": 1.4, "additive": 1.4, "warp": 1.5, "blur": 3.0}
 """Honest gap at which another family, by naming the same class, makes weak evidence strong."""
+
+ATTRACTED = 0.5
+"""From this share of disturbed answers on, a class is where plain noise leads: agreement between
+families is then no second opinion."""
 
 MAX_SHARE = {"patch": 0.15, "additive": 0.35, "warp": 0.25, "blur": 0.2}
 """A trigger larger than this share of the image may be the class itself, painted over; a stronger
 blur or warp than this may make all images look alike."""
 
-MIN_LOW = {"patch": 0.6, "additive": 0.6, "warp": 0.6, "blur": 0.6}
+MIN_LOW = 0.6
 """Lower end of the held-out ASR's 95 % interval."""
 
 
@@ -39,7 +44,7 @@ class Verdict:
 
 
 def judge(campaign: Campaign) -> Verdict:
-    """HIGH for strong evidence of one family or agreeing weak evidence of two, MEDIUM for weak."""
+    """HIGH for strong evidence of one family or weak evidence with another that agrees, else MEDIUM."""
     doubts: list[str] = []
     weak = [r for r in campaign.results if _reaches(r, WEAK) and _confirmed(r, doubts)]
     if not weak:
@@ -54,7 +59,8 @@ def judge(campaign: Campaign) -> Verdict:
         and r.gap.target == target
         and (r is best or (_reaches(r, AGREE) and _confirmed(r, [])))
     )
-    strong = len(same) > 1 or _reaches(best, STRONG)
+    agreed = len(same) > 1 and best.attraction < ATTRACTED
+    strong = agreed or any(_reaches(r, STRONG) for r in same)
     return Verdict(Severity.HIGH if strong else Severity.MEDIUM, best, same, tuple(doubts))
 
 
@@ -77,7 +83,7 @@ def _confirmed(result: Result, doubts: list[str]) -> bool:
     found = result.validation
     assert found is not None and result.gap is not None
     why = ""
-    if found.low < MIN_LOW[result.family.name] or found.asr - found.baseline < 0.5:
+    if found.low < MIN_LOW or found.asr - found.baseline < 0.5:
         why = f"only {found.asr:.0%} of unseen images follow the recovered trigger"
     elif found.control > 0.5 * found.asr:
         why = f"rearranged perturbations of equal strength do the same ({found.control:.0%})"

@@ -22,7 +22,7 @@ Predict = Callable[[Preprocessing, NDArray[np.float32]], Scores]
 """Class scores (N, K) of images under a preprocessing; raises when the model refuses the input."""
 
 _FIRST, _MOST = 24, 384
-_ODDNESS = 0.01
+_ODDNESS = 0.03
 
 
 @dataclass(frozen=True, slots=True)

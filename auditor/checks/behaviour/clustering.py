@@ -48,8 +48,8 @@ class ActivationClustering(BehaviourCheck):
     title = "Activation clustering"
     doc = (
         "PCA and 2-means per class on penultimate activations (Chen et al. 2018). With "
-        "--train-data a class is suspect when a small, well separated cluster exists whose images a probe, "
-        "fitted to the larger clusters only, assigns to many other classes (exclusionary "
+        "--train-data a class is suspect when a small, well separated cluster exists whose images "
+        "a probe, fitted to the larger clusters only, assigns to many other classes (exclusionary "
         "reclassification): a rare way to write a digit looks like one or two other classes, "
         "poisoned images come from all. Poison from a single source class is therefore missed. "
         "Without training data, clean samples are clustered together with triggered ones: that "

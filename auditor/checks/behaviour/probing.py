@@ -44,8 +44,8 @@ class TriggerProbing(BehaviourCheck):
         "Stamps a library of known triggers (BadNets, Gu et al. 2017; blended, Chen et al. 2017; "
         "SIG, Barni et al. 2019; WaNet, Nguyen & Tran 2021) on clean images and measures the "
         "attack success rate (ASR) per target class against the rate on clean images. A hit counts "
-        "only if rearranged perturbations of the same strength and an independent reference model do not "
-        "do the same. Misses triggers unlike any in the library."
+        "only if rearranged perturbations of the same strength and an independent reference model "
+        "do not do the same. Misses triggers unlike any in the library."
     )
     needs = frozenset({"predictions", "samples"})
     default_severity = Severity.HIGH
@@ -76,7 +76,8 @@ class TriggerProbing(BehaviourCheck):
         yield Metric("probe.trigger", finalists[0].trigger.name)
         yield Metric("probe.target", finalists[0].target)
         yield Metric("table", [_row(p) for p in finalists])
-        yield from _judge(context, finalists, many, clean[: len(many)])
+        attractors = _attractors(screened, many)
+        yield from _judge(context, finalists, many, clean[: len(many)], attractors)
 
 
 def _eligible(context: BehaviourContext) -> Images:
@@ -146,14 +147,45 @@ def _row(probe: Probe) -> dict[str, object]:
     }
 
 
+def _spread_out(trigger: Trigger, samples: Images) -> bool:
+    """True for triggers that change most of the image: noise, blur, warp, filters."""
+    few = samples.pixels[:8]
+    return bool((np.abs(trigger.apply(few) - few) > 1e-6).any(axis=(0, 1)).mean() > 0.5)
+
+
+def _attractors(screened: list[Probe], samples: Images) -> dict[int, set[str]]:
+    """Per class: the families of spread-out triggers that send most images there.
+
+    A class that answers blur and contrast and noise alike is where this network collapses when
+    images look strange, as many clean ones do; it says nothing about a backdoor.
+    """
+    found: dict[int, set[str]] = {}
+    for probe in screened:
+        if probe.asr - probe.baseline >= 0.5 and _spread_out(probe.trigger, samples):
+            found.setdefault(probe.target, set()).add(probe.trigger.family)
+    return found
+
+
 def _judge(
-    context: BehaviourContext, finalists: list[Probe], samples: Images, clean: NDArray[np.int64]
+    context: BehaviourContext,
+    finalists: list[Probe],
+    samples: Images,
+    clean: NDArray[np.int64],
+    attractors: dict[int, set[str]],
 ) -> Iterator[Outcome]:
     """A finding for each target whose best trigger succeeds where its controls do not."""
     reference: Reference | None = None
     judged: set[int] = set()
     for probe in finalists:
         if probe.low < _ASR_LOW or probe.asr - probe.baseline < 0.6 or probe.target in judged:
+            continue
+        unrelated = attractors.get(probe.target, set()) - {probe.trigger.family}
+        if unrelated and _spread_out(probe.trigger, samples):
+            yield Notice(
+                f"{probe.trigger.name} sends {probe.asr:.0%} of images to class {probe.target}, "
+                f"but so do unrelated changes of the whole image ({', '.join(sorted(unrelated))}): "
+                "this is where the model collapses, not evidence of a backdoor."
+            )
             continue
         others = (samples.labels != probe.target) & (clean != probe.target)
         before = samples.pixels[others][:100]
