@@ -29,6 +29,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.trigger_confirm:TriggerConfirmation",
         "auditor.checks.behaviour.accuracy:CleanAccuracy",
         "auditor.checks.behaviour.probing:TriggerProbing",
+        "auditor.checks.behaviour.data_free:DataFreeEvidence",
         "auditor.checks.behaviour.inversion:TriggerInversion",
         "auditor.checks.behaviour.clustering:ActivationClustering",
         "auditor.checks.behaviour.robustness_fgsm:FgsmRobustness",

@@ -25,7 +25,14 @@ from auditor.samples.interface import Images
 if TYPE_CHECKING:
     from auditor.inversion.search import Logits
 
-FAMILIES: tuple[type[Family], ...] = (Patch, Additive, Warping, Smoothing)
+FAMILIES: dict[type[Family], float] = {Patch: 0.45, Additive: 0.7, Warping: 0.5, Smoothing: 0.8}
+"""In order, with the share of what is then left of the budget."""
+
+MIN_PROGRESS = 0.6
+"""Share of its steps a search must make to be judged: before, sizes only say who is quicker."""
+
+MARGIN_P = 1e-3
+"""From here on MM-BD's p-value counts as a second opinion."""
 FIT_SHARE = 0.6
 MANY_CLASSES = 40
 PRUNE_ABOVE = 12
@@ -36,7 +43,8 @@ _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
 class Result:
     """What one family came to. `gap` and `validation` are None when no class was reached.
 
-    `attraction` is the share of answers changed by random disturbances that go to the gap's class.
+    `attraction` is the share of answers changed by random disturbances that go to the gap's class;
+    `progress` the share of the steps that the budget allowed.
     """
 
     family: Family
@@ -45,21 +53,34 @@ class Result:
     gap: Gap | None
     validation: Validation | None = None
     attraction: float = 0.0
+    progress: float = 1.0
 
 
 @dataclass(slots=True)
 class Campaign:
-    """All families' results; `left_out` says in sentences what was not searched."""
+    """All families' results; `left_out` says in sentences what was not searched.
+
+    `margin_target` is the class whose margin stands out without any sample (MM-BD), if one does.
+    """
 
     results: list[Result] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     classes: int = 0
     passes: int = 0
+    margin_target: int | None = None
 
     def strongest(self) -> Result | None:
         """The pixel family's result with the largest honest gap, else another family's."""
         named = [r for r in self.results if r.gap is not None]
         return max(named, key=_honest, default=None)
+
+    def unfinished(self) -> str:
+        """Why nothing can be said (a pixel family was not searched far enough), or nothing."""
+        done = {r.family.name: r.progress for r in self.results}
+        short = [k.name for k in (Patch, Additive) if done.get(k.name, 0.0) < MIN_PROGRESS]
+        if not short:
+            return ""
+        return f"the time budget ended the search for {' and '.join(short)} triggers too early"
 
     def features(self) -> dict[str, float]:
         """A flat map of finite floats for calibration: ``inversion.patch.log_gap`` and so on."""
@@ -138,16 +159,17 @@ class _Work:
 def run_campaign(context: BehaviourContext) -> Campaign:
     """Search all families, each with its share of the budget; the linear reference likewise."""
     work = _prepare(context)
-    campaign = Campaign(classes=context.classifier.classes)
+    campaign = Campaign(classes=context.classifier.classes, margin_target=_margin(context))
     trial = work.images[torch.arange(len(work.targets) * work.settings.batch) % len(work.images)]
 
     def step() -> object:
         leaf = trial.clone().requires_grad_(True)
         return torch.autograd.grad(context.classifier.twin_logits(leaf).sum(), leaf)
 
-    with suited_threads(step):
-        for position, kind in enumerate(FAMILIES):
-            budget = context.budget.share(0.9 / (len(FAMILIES) - position))
+    with suited_threads(step) as seconds:
+        work.settings = plan(context.classifier.classes, context.seed, seconds, context.budget.left)
+        for kind, share in FAMILIES.items():
+            budget = context.budget.share(share)
             if budget.spent:
                 campaign.left_out.append(
                     f"Inversion did not search {kind.name} triggers (time budget)."
@@ -204,6 +226,7 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
     found = Result(
         family, search, yardstick, gap(search.sizes, yardstick, work.targets, family.unit)
     )
+    found.progress = int(search.steps.max(initial=0)) / settings.steps
     if found.gap is not None:
         found.attraction = float(work.attraction[found.gap.target])
         refined = _refine(work, family, search, int(search.ranked()[0]))
@@ -232,6 +255,25 @@ def settings_for(classes: int, seed: int) -> Settings:
     """Every class to the end where there are few; with many, fewer images and early pruning."""
     settings = Settings(seed=seed, batch=8 if classes > MANY_CLASSES else 16)
     return settings if classes > PRUNE_ABOVE else replace(settings, halvings=())
+
+
+def plan(classes: int, seed: int, step_seconds: float, seconds: float) -> Settings:
+    """The usual settings, or thrifty ones (half the images, pruning) for slow networks.
+
+    `step_seconds` is what one step over all classes takes; `seconds` is what all families have.
+    """
+    usual = settings_for(classes, seed)
+    if usual.steps * step_seconds <= 0.4 * seconds or not np.isfinite(seconds):
+        return usual
+    return replace(usual, batch=8, halvings=Settings().halvings)
+
+
+def _margin(context: BehaviourContext) -> int | None:
+    """The class `data-free` found to stand out, if it ran and it does."""
+    features = context.evidence.features
+    if features.get("data_free.margin.p", 1.0) > MARGIN_P:
+        return None
+    return int(features["data_free.margin.target"])
 
 
 def _stopped(search: Inversion, settings: Settings) -> str:

@@ -59,7 +59,9 @@ def gap(
     first = int(np.argmin(sizes))
     relative = raw = _ratio(sizes, first)
     if reference is not None and np.isfinite(reference[first]):
-        scaled = np.where(np.isfinite(reference), sizes / reference, np.inf)
+        both = np.isfinite(reference) & np.isfinite(sizes)
+        scaled = np.full(len(sizes), np.inf)
+        scaled[both] = sizes[both] / reference[both]
         relative = _ratio(scaled, first)
     return Gap(
         int(targets[first]), raw, relative, anomaly(sizes, first), float(sizes[first] / unit)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.findings import Severity
-from auditor.inversion.campaign import Campaign, Result
+from auditor.inversion.campaign import MIN_PROGRESS, Campaign, Result
 
 STRONG = {"patch": 2.2, "additive": 3.2, "warp": 3.0, "blur": 3.0}
 """Honest gap at which one family alone, confirmed on held-out images, is strong evidence.
 
-Measured on 21 small clean and adversarially trained networks of the calibration half (digits, MNIST;
-``benchmarks/inversion.py``): patch up to 1.73, additive up to 2.37 (both BatchNorm networks whose
-class 8 is what noise leads to; the others up to 1.34 and 1.19), warp up to 1.5.
+Measured on 15 small clean and adversarially trained networks of the calibration half (digits,
+MNIST): patch up to 1.73, additive up to 2.37 (both BatchNorm networks whose class 8 is what noise
+leads to; the others up to 1.34 and 1.09), warp up to 1.5.
 """
 
 WEAK = {"patch": 1.85, "additive": 2.6, "warp": 2.2, "blur": 3.0}
@@ -20,6 +20,9 @@ WEAK = {"patch": 1.85, "additive": 2.6, "warp": 2.2, "blur": 3.0}
 
 AGREE = {"patch": 1.4, "additive": 1.4, "warp": 1.5, "blur": 3.0}
 """Honest gap at which another family, by naming the same class, makes weak evidence strong."""
+
+SECONDED = {"patch": 1.35, "additive": 1.35, "warp": 2.2, "blur": 3.0}
+"""Honest gap worth a look when the class's margin stands out as well (MM-BD, no samples used)."""
 
 ATTRACTED = 0.5
 """From this share of disturbed answers on, a class is where plain noise leads: agreement between
@@ -44,9 +47,9 @@ class Verdict:
 
 
 def judge(campaign: Campaign) -> Verdict:
-    """HIGH for strong evidence of one family or weak evidence with another that agrees, else MEDIUM."""
+    """HIGH for strong evidence, or weak evidence with another family that agrees; else MEDIUM."""
     doubts: list[str] = []
-    weak = [r for r in campaign.results if _reaches(r, WEAK) and _confirmed(r, doubts)]
+    weak = [r for r in campaign.results if _weak(r, campaign) and _confirmed(r, doubts)]
     if not weak:
         return Verdict(None, None, (), tuple(doubts))
     best = max(weak, key=_excess)
@@ -59,9 +62,18 @@ def judge(campaign: Campaign) -> Verdict:
         and r.gap.target == target
         and (r is best or (_reaches(r, AGREE) and _confirmed(r, [])))
     )
-    agreed = len(same) > 1 and best.attraction < ATTRACTED
+    seconded = len(same) > 1 or campaign.margin_target == target
+    agreed = _reaches(best, WEAK) and seconded and best.attraction < ATTRACTED
     strong = agreed or any(_reaches(r, STRONG) for r in same)
     return Verdict(Severity.HIGH if strong else Severity.MEDIUM, best, same, tuple(doubts))
+
+
+def _weak(result: Result, campaign: Campaign) -> bool:
+    """Worth a look by itself, or because the margins single out the same class."""
+    if _reaches(result, WEAK):
+        return True
+    seconded = result.gap is not None and campaign.margin_target == result.gap.target
+    return seconded and _reaches(result, SECONDED)
 
 
 def _excess(result: Result) -> float:
@@ -75,6 +87,7 @@ def _reaches(result: Result, bounds: dict[str, float]) -> bool:
         and result.validation is not None
         and result.gap.honest >= bounds[result.family.name]
         and result.gap.share <= MAX_SHARE[result.family.name]
+        and result.progress >= MIN_PROGRESS
     )
 
 

@@ -17,11 +17,11 @@ WORTH_SHARING = 0.1
 
 
 @contextmanager
-def suited_threads(step: Callable[[], object]) -> Iterator[int]:
+def suited_threads(step: Callable[[], object]) -> Iterator[float]:
     """Within the block torch uses one thread, or as many as before when `step` is long enough.
 
     `step` is run twice with one thread (the first warms up) and measured in processor time, which
-    other processes do not disturb. Yields the number of threads.
+    other processes do not disturb. Yields that time in seconds.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -29,9 +29,10 @@ def suited_threads(step: Callable[[], object]) -> Iterator[int]:
         step()
         started = time.process_time()
         step()
-        if time.process_time() - started > WORTH_SHARING:
+        seconds = time.process_time() - started
+        if seconds > WORTH_SHARING:
             torch.set_num_threads(before)
-        yield torch.get_num_threads()
+        yield seconds
     finally:
         torch.set_num_threads(before)
 

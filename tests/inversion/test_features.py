@@ -37,3 +37,8 @@ def test_the_anomaly_index_is_neural_cleanses():
     logs = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     assert anomaly(np.exp(logs), 0) == pytest.approx(2.0 / 1.4826)
     assert anomaly(np.exp(logs[:2]), 0) == 0.0
+
+
+def test_classes_unreached_in_both_do_not_matter():
+    both = np.array([np.inf, 2.0, 6.0, np.inf])
+    assert gap(both, both, TARGETS, 64.0).relative == pytest.approx(1.0)

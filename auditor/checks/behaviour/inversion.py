@@ -58,6 +58,9 @@ class TriggerInversion(BehaviourCheck):
         verdict = judge(campaign)
         yield from (Notice(text) for text in verdict.doubts)
         if verdict.severity is None or verdict.best is None:
+            unfinished = campaign.unfinished()
+            if unfinished:
+                raise Incomplete(unfinished)
             return
         for result in verdict.supporting:
             if result.validation is not None:

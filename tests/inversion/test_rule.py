@@ -1,0 +1,79 @@
+"""The rule on made-up campaigns: what it takes to be flagged, and what stops it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from auditor.findings import Severity
+from auditor.inversion.campaign import Campaign, Result
+from auditor.inversion.families import Additive, Patch
+from auditor.inversion.features import Gap
+from auditor.inversion.rule import judge
+from auditor.inversion.search import Inversion
+from auditor.inversion.validate import Validation
+
+GOOD = Validation("patch", None, 3, 4.0, 0.98, 0.93, 0.99, 0.01, 0.02, 0.05, 0.0, 100)
+
+
+def result(kind, raw, relative=None, target=3, share=0.01, attraction=0.0, **evidence):
+    family = kind((1, 8, 8))
+    sizes = np.array([1.0])
+    search = Inversion(family, np.array([target]), sizes, sizes, np.array([100]), ())
+    gap = Gap(target, raw, raw if relative is None else relative, 3.0, share)
+    found = replace(GOOD, family=family.name, target=target, **evidence)
+    return Result(family, search, None, gap, found, attraction)
+
+
+def severity(*results):
+    return judge(Campaign(list(results))).severity
+
+
+def test_a_large_gap_of_one_family_is_strong():
+    assert severity(result(Patch, 5.0)) == Severity.HIGH
+    assert severity(result(Additive, 5.0)) == Severity.HIGH
+
+
+def test_a_moderate_gap_asks_for_a_look_and_agreement_makes_it_strong():
+    assert severity(result(Patch, 2.0)) == Severity.MEDIUM
+    assert severity(result(Patch, 2.0), result(Additive, 1.6)) == Severity.HIGH
+    assert severity(result(Patch, 2.0), result(Additive, 1.6, target=4)) == Severity.MEDIUM
+
+
+def test_agreement_counts_for_nothing_where_noise_leads_there_anyway():
+    both = (result(Patch, 2.0, attraction=0.9), result(Additive, 1.6, attraction=0.9))
+    assert severity(*both) == Severity.MEDIUM
+
+
+def test_small_gaps_are_silent_even_when_two_agree():
+    assert severity(result(Patch, 1.5), result(Additive, 1.6)) is None
+    assert severity() is None
+
+
+@pytest.mark.parametrize(
+    "stopper",
+    [
+        {"relative": 1.0},
+        {"share": 0.5},
+        {"low": 0.4, "asr": 0.5},
+        {"baseline": 0.6},
+        {"control": 0.7},
+        {"follows": 0.8},
+    ],
+)
+def test_each_of_these_stops_it(stopper):
+    assert severity(result(Patch, 9.0, **stopper)) is None
+
+
+@pytest.mark.parametrize("stopper", [{"low": 0.4}, {"control": 0.7}, {"follows": 0.8}])
+def test_what_stopped_it_is_said(stopper):
+    (doubt,) = judge(Campaign([result(Patch, 9.0, **stopper)])).doubts
+    assert "Class 3" in doubt
+
+
+def test_features_are_finite_floats():
+    campaign = Campaign([result(Patch, 9.0), result(Additive, 1.2, relative=1e-9)], classes=10)
+    features = campaign.features()
+    assert features["inversion.patch.log_gap"] == pytest.approx(np.log(9.0))
+    assert features["inversion.agree"] == 1.0
+    assert all(type(v) is float and np.isfinite(v) for v in features.values())
