@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 
-from auditor.artifacts import onnx_load
 from auditor.checks.interface import FileContext, Skipped
 from auditor.errors import UnreadableArtifact
+
+if TYPE_CHECKING:  # onnx_ir costs 0.4 s: only who reads a graph pays, not who lists the checks
+    import onnx_ir as ir
 
 MAX_NODES = 300_000
 """Above this a graph is reported by size and not walked."""
@@ -90,6 +91,8 @@ class Program:
         if tensor is None:
             return None
         try:
+            from auditor.artifacts import onnx_load
+
             return onnx_load.tensor_array(tensor, max_bytes=max_bytes)
         except (UnreadableArtifact, TypeError, ValueError):
             return None
@@ -110,6 +113,8 @@ def load_program(path: Path) -> Program:
 
 @lru_cache(maxsize=1)
 def _load(path: Path, mtime: int, size: int) -> Program:
+    from auditor.artifacts import onnx_load
+
     del mtime, size  # part of the key only: a changed file is read again
     proto = onnx_load.read_model(path).proto
     bare = skeleton_of(proto)
@@ -204,6 +209,10 @@ def _graph(graph: Any, tensors: dict[str, ir.TensorProtocol]) -> Graph:
 
 
 def _node(node: ir.Node, tensors: dict[str, ir.TensorProtocol]) -> Node:
+    import onnx_ir as ir
+
+    from auditor.artifacts.onnx_load import operator_name
+
     attrs: dict[str, Any] = {}
     bodies: dict[str, Graph] = {}
     for attribute in node.attributes.values():
@@ -217,7 +226,7 @@ def _node(node: ir.Node, tensors: dict[str, ir.TensorProtocol]) -> Node:
         else:
             attrs[attribute.name] = attribute.value
     return Node(
-        op=onnx_load.operator_name(node),
+        op=operator_name(node),
         name=node.name or "",
         inputs=tuple("" if value is None else str(value.name) for value in node.inputs),
         outputs=tuple(str(value.name) for value in node.outputs),
@@ -229,6 +238,8 @@ def _node(node: ir.Node, tensors: dict[str, ir.TensorProtocol]) -> Node:
 
 def _keep_constant(node: Node, tensors: dict[str, ir.TensorProtocol]) -> bool:
     """Turn a Constant node into a stored tensor; False when its kind is not a dense tensor."""
+    import onnx_ir as ir
+
     for key, value in node.attrs.items():
         if key == "value":
             tensors[node.outputs[0]] = value
@@ -259,6 +270,8 @@ def slice_model(
 
     None when it needs a value of a Loop or Scan body that is not `free`, or an unreadable tensor.
     """
+    import onnx_ir as ir
+
     wanted, nodes, stack = set[str](), dict[int, Node](), [*targets]
     while stack:
         name = stack.pop()
@@ -294,6 +307,8 @@ def slice_model(
 
 
 def _tensor_proto(name: str, tensor: ir.TensorProtocol, array: NDArray[Any]) -> onnx.TensorProto:
+    import onnx_ir as ir
+
     if tensor.dtype == ir.DataType.STRING:
         return onnx.helper.make_tensor(name, onnx.TensorProto.STRING, array.shape, array.ravel())
     proto = onnx.TensorProto(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import onnx
 
-from auditor.artifacts.onnx_load import INLINE_PROBLEM
 from auditor.checks.file.onnx_external import leaves_folder
 from auditor.checks.file.onnx_graph import Node, Program, load_program, require_onnx
 from auditor.checks.file.rules import finding, register, shorten
@@ -140,5 +139,5 @@ def _shadows(program: Program) -> Iterator[Finding]:
             )
 
 
-__all__ = ["CHECKS", "INLINE_PROBLEM", "OperatorCheck"]
+__all__ = ["CHECKS", "OperatorCheck"]
 CHECKS = (OperatorCheck,)

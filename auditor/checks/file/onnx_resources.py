@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 
-from auditor.artifacts.onnx_load import INLINE_PROBLEM
 from auditor.checks.file.onnx_flow import RAW, Flow, trace
 from auditor.checks.file.onnx_fold import fold, scalar
 from auditor.checks.file.onnx_graph import Graph, Node, Program, load_program, require_onnx
@@ -118,6 +117,8 @@ class ResourceCheck(FileCheck):
                 yield finding(GRAPH_SIZE, f"{problem}.")
                 return
             raise
+        from auditor.artifacts.onnx_load import INLINE_PROBLEM
+
         problem_text = program.model.meta.get(INLINE_PROBLEM)
         if problem_text is not None:
             yield finding(EXPANSION, f"{problem_text}.")
