@@ -15,7 +15,7 @@ from auditor.version import __version__
 
 if TYPE_CHECKING:
     from auditor.artifacts.open import open_artifact
-    from auditor.scan import ScanOptions, scan
+    from auditor.scanning import ScanOptions, scan
 
 __all__ = ["ScanOptions", "__version__", "open_artifact", "scan"]
 
@@ -24,8 +24,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "open_artifact": "auditor.artifacts.open",
-    "scan": "auditor.scan",
-    "ScanOptions": "auditor.scan",
+    "scan": "auditor.scanning",
+    "ScanOptions": "auditor.scanning",
 }
 
 

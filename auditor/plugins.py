@@ -41,6 +41,10 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.robustness_fooling:FoolingInputs",
         "auditor.checks.behaviour.robustness_corruptions:CorruptionRobustness",
     ),
+    "audit.triggers": (
+        "auditor.inversion.transforms:KernelFilter",
+        "auditor.inversion.transforms:FlowField",
+    ),
     "audit.sanitizers": ("auditor.sanitize.fine_pruning:FinePruning",),
 }
 

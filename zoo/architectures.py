@@ -7,6 +7,7 @@ takes float32 (N, C, side, side) and returns logits (N, classes).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,46 @@ def small_cnn(side: int, channels: int, classes: int) -> nn.Module:
 def wide_cnn(side: int, channels: int, classes: int) -> nn.Module:
     """The same shape with 32 and 64 maps and 128 hidden units: room for adversarial training."""
     return _convolutional(side, channels, classes, width=32, hidden=128, kernel=5)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Sign forwards, identity within -1..1 backwards (Bengio et al., 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (x.abs() <= 1)
+
+
+class Sign(nn.Module):
+    """Sign, trained straight through; what is exported has the true gradient, which is zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> -1, 0 or 1."""
+        if self.training:
+            passed: Tensor = _StraightThrough.apply(x)
+            return passed
+        return torch.sign(x)
+
+
+@register("sign-cnn")
+def sign_cnn(side: int, channels: int, classes: int) -> nn.Module:
+    """One convolution, sign, pooling and two dense layers: no gradient reaches the input."""
+    size = _pooled(side, 1)
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        Sign(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * size * size, 64),
+        nn.ReLU(),
+        nn.Linear(64, classes),
+    )
 
 
 @register("bn-cnn")

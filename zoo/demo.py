@@ -36,7 +36,7 @@ def demo(
     from auditor.commands.writing import write_report
     from auditor.manifest import manifest_path, read_manifest
     from auditor.options import ScanOptions
-    from auditor.scan import scan
+    from auditor.scanning import scan
     from zoo.commands import build
 
     build(["all"], out=out / "zoo", seed=seed, quiet=quiet)

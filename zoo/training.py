@@ -39,6 +39,8 @@ class Training:
     trades_beta: float = 6.0
     warmup: float = 0.2
     """Share of the epochs over which epsilon grows from 0 (stabilises large epsilons)."""
+    random_start: bool = True
+    """Of FGSM and PGD; FGSM without one is what collapses (Wong, Rice & Kolter, 2020)."""
     temperature: float = 1.0
     """Divides the logits in the loss (defensive distillation, Papernot et al., 2016)."""
     shift: int = 0
@@ -185,13 +187,14 @@ def perturb(
 ) -> Tensor:
     """Adversarial training examples: within epsilon in L-infinity and within 0..1.
 
-    One step of 1.25 epsilon from a random start for FGSM, `steps` of `step_size` (as a share of
-    epsilon; 0 means 2.5 / steps) for PGD.
+    One step for FGSM (of 1.25 epsilon), `steps` for PGD (of 2.5 / steps), from a random start
+    unless `random_start` is off; `step_size`, as a share of epsilon, overrides the length.
     """
     steps = 1 if training.adversary == "fgsm" else training.steps
-    step = 1.25 if training.adversary == "fgsm" else (training.step_size or 2.5 / steps)
-    start = images + torch.empty_like(images).uniform_(-epsilon, epsilon)
-    current = start.clamp(0.0, 1.0)
+    step = training.step_size or (1.25 if training.adversary == "fgsm" else 2.5 / steps)
+    current = images.clone()
+    if training.random_start:
+        current = (images + torch.empty_like(images).uniform_(-epsilon, epsilon)).clamp(0.0, 1.0)
     for _ in range(steps):
         current.requires_grad_(True)
         loss = functional.cross_entropy(model(current), labels)

@@ -184,7 +184,7 @@ def _scan_all(
     from auditor.commands.progress import Steps
     from auditor.commands.writing import folder_for, print_json, write_report
     from auditor.report.registry import get_format
-    from auditor.scan import scan as audit_one
+    from auditor.scanning import scan as audit_one
     from auditor.verdict import overall_exit
 
     for name in formats:

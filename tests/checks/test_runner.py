@@ -85,6 +85,7 @@ def test_budget_is_shared_by_weight_and_time_left_over_is_passed_on() -> None:
     class Heavy(Scripted):
         name = "heavy"
         weight = 3.0
+        default_severity = Severity.HIGH
 
         def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
             seen.append(context.budget.left)
@@ -99,6 +100,32 @@ def test_budget_is_shared_by_weight_and_time_left_over_is_passed_on() -> None:
     whole.budget = Budget(80.0, lambda: now[0])
     run_behaviour([Heavy, Light], whole, frozenset({"predictions"}), {}, lambda r: None)
     assert seen == [60.0, 70.0]
+
+
+def test_a_measurement_keeps_to_its_share_and_is_skipped_without_time() -> None:
+    now = [0.0]
+    seen: list[float] = []
+
+    class Measure(Scripted):
+        name = "measure"
+
+        def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
+            seen.append(context.budget.left)
+            now[0] += 100.0
+            raise Incomplete("nothing was measured")
+            yield
+
+    class Guard(Measure):
+        name = "guard"
+        default_severity = Severity.HIGH
+
+    whole = context()
+    whole.budget = Budget(80.0, lambda: now[0])
+    results: list[CheckResult] = []
+    run_behaviour([Measure, Guard], whole, frozenset({"predictions"}), {}, results.append)
+    assert seen == [40.0, 0.0]
+    assert [r.status for r in results] == ["skipped", "incomplete"]
+    assert "no time for it" in results[0].reason
 
 
 def test_wire_round_trip() -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FGSM_EPSILON = 0.25
 PGD_EPSILON = 0.3
+COLLAPSE = 2.0
+"""Times the usual epsilon: there one-step training without a random start collapses."""
 
 
 def _plan(shop: Workshop) -> tuple[Preset, Training, float, float]:
@@ -175,3 +177,28 @@ def distilled(shop: Workshop) -> None:
         acceptance=Acceptance(max(0.0, plan.clean - 0.02)),
     )
     shop.make(spec, soft=torch.cat(parts))
+
+
+@recipe("sign-activation", "sign activation: the gradient by the input is exactly zero")
+def sign_activation(shop: Workshop) -> None:
+    """Trained straight through (Bengio et al., 2013); gradient attacks find nothing to follow."""
+    plan, base, epsilon, _ = _plan(shop)
+    spec = _spec(shop, "sign-activation", base)
+    robustness = ((f"pgd@{epsilon:g}", epsilon, 40),)
+    bound = Acceptance(max(0.0, plan.clean - 0.04))
+    shop.make(replace(spec, arch="sign-cnn", robustness=robustness, acceptance=bound))
+
+
+@recipe("collapsed-fgsm", "FGSM adversarial training that collapsed (catastrophic overfitting)")
+def collapsed_fgsm(shop: Workshop) -> None:
+    """Full steps from the clean image at a large epsilon (Wong, Rice & Kolter, 2020).
+
+    The network learns to answer the one step it is trained on and nothing else: FGSM leaves most
+    images right, PGD hardly any.
+    """
+    _, base, _, epsilon = _plan(shop)
+    epsilon = COLLAPSE * epsilon
+    training = _against(base, "fgsm", epsilon, steps=1, epochs=round(base.epochs * 1.5))
+    training = replace(training, random_start=False, step_size=1.0, warmup=0.0)
+    bound = Acceptance(0.8, robust={f"fgsm@{epsilon:g}": 0.7})
+    shop.make(replace(_spec(shop, "collapsed-fgsm", training), acceptance=bound))

@@ -14,6 +14,7 @@ from auditor.checks.file.onnx_graph import Graph, Node, Program, captured
 from auditor.checks.file.onnx_weights import (
     LINEAR,
     RECURRENT,
+    SMALL,
     constant_is_learned,
     output_units,
     words,
@@ -54,6 +55,12 @@ SHAPE_OF = frozenset({"Shape", "Size", "ConstantOfShape", "EyeLike", "RandomNorm
 SHAPE_ARGUMENT = frozenset({"Reshape", "Expand", "Resize", "Upsample", "Tile", "Pad", "Split"})
 """Operators whose later inputs are sizes, not values."""
 
+COUNTS = frozenset({"NonZero", "Compress", "Unique"})
+"""Operators whose result has as many entries as the data say."""
+
+PLACES = words("Slice Gather GatherND GatherElements Split Compress TopK")
+"""Operators that take values from chosen places."""
+
 MODELS_ML = words(
     "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor LinearClassifier LinearRegressor "
     "SVMClassifier SVMRegressor"
@@ -66,7 +73,8 @@ class Trait(NamedTuple):
 
     `depth`: most learned layers on a path to it. `bent`: not linear in the input; `hard`: passed a
     jump; `mixed`: no longer tied to one position; `template`: passed one dense hand-sized unit;
-    `sources`: the graph inputs it depends on.
+    `sources`: the graph inputs it depends on. `least`: fewest learned layers on a path from the
+    input; `placed`: on that path, a few chosen numbers of the input rather than all of it.
     """
 
     kind: int = CONST
@@ -76,6 +84,8 @@ class Trait(NamedTuple):
     mixed: bool = False
     template: bool = False
     sources: frozenset[str] = frozenset()
+    least: int = 0
+    placed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +99,18 @@ class Meeting:
 
 @dataclass(slots=True)
 class Flow:
-    """The result of the pass: a trait per value, the meetings, and what learned layers remain."""
+    """The result of the pass: a trait per value, the meetings, and what learned layers remain.
+
+    `shortcuts` are meetings whose first side passed learned layers in name only, or few of them.
+    `counted` gives the values whose *shape* depends on the raw input, and on what.
+    """
 
     traits: dict[str, Trait]
     meetings: list[Meeting]
     layers: set[int]
     swaps: list[Meeting]
+    shortcuts: list[Meeting]
+    counted: dict[str, Trait]
 
     def trait(self, name: str) -> Trait:
         """Trait of `name`; a constant when nothing is known."""
@@ -106,7 +122,7 @@ def trace(program: Program) -> Flow:
     known = program.cache.get("flow")
     if isinstance(known, Flow):
         return known
-    flow = program.cache["flow"] = Flow({}, [], set(), [])
+    flow = program.cache["flow"] = Flow({}, [], set(), [], [], {})
     for name, (dtype, shape) in program.inputs.items():
         # A flag or a number is an option of the caller, no part of the picture.
         option = dtype == "BOOL" or (shape is not None and len(shape) < 1)
@@ -134,6 +150,8 @@ def join(traits: list[Trait]) -> Trait:
         any(trait.mixed for trait in traits),
         any(trait.template for trait in traits),
         frozenset().union(*(trait.sources for trait in traits)),
+        min((trait.least for trait in traits if trait.kind != CONST), default=0),
+        any(trait.placed for trait in traits),
     )
 
 
@@ -143,14 +161,25 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
     if node.bodies:
         return _loop(program, node, flow)
     count = len(node.outputs)
+    sizes = _sizes(node, flow)
+    if sizes.kind == RAW:
+        flow.counted.update(dict.fromkeys(node.outputs, sizes))
     if node.op in SHAPE_OF:
-        return [Trait()] * count
+        return [sizes] * count
     names = node.data if node.op not in SHAPE_ARGUMENT else node.data[:1]
     inputs = [flow.trait(name) for name in names]
     base = join(inputs)
+    if node.op in SHAPE_ARGUMENT:
+        raw = [name for name in node.data[1:] if flow.trait(name).kind == RAW]
+        if raw and base.kind == LEARNED:
+            flow.meetings.append(Meeting(node, tuple(raw), tuple(names)))
+        elif raw and base.kind == CONST:
+            return [sizes] * count  # stored numbers, as many as the picture says
     if base.kind == CONST:
         return [base] * count
     if node.op in LEARNED_OPS:
+        if _typed_by_hand(program, node) and base.kind == RAW:
+            return [base._replace(bent=True, hard=node.op not in RECURRENT, mixed=True)] * count
         flow.layers.add(id(node))
         return [_learned(base)] * count
     if node.op == "Mul" and any(_is_zero(program, name) for name in names):
@@ -159,6 +188,8 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
     raw = [name for name in names if flow.trait(name).kind == RAW and flow.trait(name).bent]
     if learned and raw:
         flow.meetings.append(Meeting(node, tuple(raw), tuple(learned)))
+    if learned:
+        _note_shortcut(node, flow, learned)
     _note_swap(program, node, flow, raw, bool(learned))
     weights = _weights(program, node, flow)
     if weights:
@@ -166,9 +197,44 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
             return [_bend(node, base, inputs)._replace(template=True)] * count
         flow.layers.add(id(node))
         return [_learned(base)] * count
-    if base.kind == LEARNED:
-        return [base] * count
     return [_bend(node, base, inputs)] * count
+
+
+def _sizes(node: Node, flow: Flow) -> Trait:
+    """What of the raw input decides how many entries `node` makes (or counts, for Shape)."""
+    traits = [flow.counted[name] for name in node.data if name in flow.counted]
+    if node.op in COUNTS:
+        traits += [flow.trait(name) for name in node.data]
+    elif node.op in SHAPE_ARGUMENT:
+        traits += [flow.trait(name) for name in node.data[1:]]
+    elif node.op == "ConstantOfShape":
+        traits += [flow.trait(name) for name in node.data]
+    traits = [trait for trait in traits if trait.kind == RAW]
+    return join(traits)._replace(bent=True, hard=True, mixed=True) if traits else Trait()
+
+
+def _typed_by_hand(program: Program, node: Node) -> bool:
+    """True for a recurrent layer or tree with so few numbers that training tells nothing."""
+    if node.op in RECURRENT:
+        return all(
+            name in program.tensors and not constant_is_learned(program, name)
+            for name in node.inputs[1:3]
+        )
+    lengths = [len(v) for v in node.attrs.values() if isinstance(v, list | tuple)]
+    return max(lengths, default=SMALL + 1) <= SMALL
+
+
+def _note_shortcut(node: Node, flow: Flow, learned: list[str]) -> None:
+    """Remember a bent value with a way around the layers (or past one) that joins deeper ones."""
+    deepest = max(flow.trait(name).depth for name in learned)
+    for name in learned:
+        trait = flow.trait(name)
+        around = trait.least == 0 and trait.placed and trait.bent
+        shallow = trait.depth == 1 < deepest and trait.bent
+        if around or shallow:
+            others = tuple(other for other in learned if other != name)
+            if others:
+                flow.shortcuts.append(Meeting(node, (name,), others))
 
 
 def _is_zero(program: Program, name: str) -> bool:
@@ -181,7 +247,7 @@ def _is_zero(program: Program, name: str) -> bool:
 
 
 def _learned(base: Trait) -> Trait:
-    return Trait(LEARNED, base.depth + 1, sources=base.sources)
+    return Trait(LEARNED, base.depth + 1, sources=base.sources, least=base.least + 1)
 
 
 def _weights(program: Program, node: Node, flow: Flow) -> list[str]:
@@ -210,7 +276,15 @@ def _bend(node: Node, base: Trait, inputs: list[Trait]) -> Trait:
     index = node.op.startswith("Gather") and len(inputs) > 1 and inputs[1].kind == RAW
     bent = hard or product or divisor or index or node.op not in MOVES
     mixed = node.op in MIXES
-    return base._replace(bent=base.bent or bent, hard=base.hard or hard, mixed=base.mixed or mixed)
+    placed = node.op in PLACES or (
+        base.kind == LEARNED and any(trait.kind == RAW and trait.mixed for trait in inputs)
+    )
+    return base._replace(
+        bent=base.bent or bent,
+        hard=base.hard or hard,
+        mixed=base.mixed or mixed,
+        placed=base.placed or (placed and base.least == 0),
+    )
 
 
 def _integer_cast(node: Node) -> bool:
@@ -252,6 +326,9 @@ def _branch(program: Program, node: Node, flow: Flow) -> list[Trait]:
         elif condition.kind == LEARNED:
             trait = join([trait, condition])
         results.append(trait)
+        if condition.kind == LEARNED:
+            learned = [name for name in names if flow.trait(name).kind == LEARNED]
+            _note_shortcut(node, flow, [node.inputs[0], *learned])
     if met:
         flow.meetings.append(Meeting(node, (node.inputs[0],), tuple(sorted(met))))
     return results

@@ -64,6 +64,7 @@ def path_text(program: Program, flow: Flow, name: str, merge: Node, root: str) -
         marked = marked or bool(gate)
         chain.append(gate + shorten(node.label, 80))
         onward = [data for data in node.data if flow.trait(data).kind == RAW]
+        onward += _closest(flow, node) if not onward else []
         onward += [out for body in node.bodies.values() for out in body.outputs if out != value]
         if not onward:
             break
@@ -74,6 +75,12 @@ def path_text(program: Program, flow: Flow, name: str, merge: Node, root: str) -
         chain = [*chain[: MAX_STEPS // 2], "...", *chain[-MAX_STEPS // 2 :]]
     ending = _to_output(program, merge)
     return " -> ".join([*chain, shorten(merge.label, 80), *ending])
+
+
+def _closest(flow: Flow, node: Node) -> list[str]:
+    """The operand of `node` with the fewest learned layers behind it."""
+    moving = [data for data in node.data if flow.trait(data).kind != CONST]
+    return sorted(moving, key=lambda data: flow.trait(data).least)[:1]
 
 
 def _reaches(program: Program, name: str, goal: str) -> bool:

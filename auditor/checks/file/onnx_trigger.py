@@ -71,7 +71,7 @@ class Trigger:
     `gate` names the value that opens (an extra graph output shows it), `merge` the node where it
     meets the learned values, `label` the favoured class if the graph tells, `path` the readable
     chain, `role` pick, add or scale, `profile` the gate's behaviour on made-up pictures,
-    `value_range` its (name, factor, offset).
+    `value_range` its (name, factor, offset). `shallow`: the gate passed one learned layer.
     """
 
     gate: str
@@ -85,6 +85,7 @@ class Trigger:
     root: str
     swap: bool = False
     confirmed: bool = False
+    shallow: bool = False
 
 
 def find_triggers(program: Program) -> list[Trigger]:
@@ -98,6 +99,11 @@ def find_triggers(program: Program) -> list[Trigger]:
             if trigger is not None:
                 known = found.get(trigger.root)
                 found[trigger.root] = trigger if known is None else _clearer(known, trigger)
+    for meeting in flow.shortcuts:
+        for name in meeting.raw:
+            trigger = _shortcut(program, flow, meeting, name, after)
+            if trigger is not None:
+                found.setdefault(trigger.root, trigger)
     for meeting in flow.swaps:
         for name in meeting.raw:
             trigger = _swap(program, flow, meeting, name)
@@ -137,6 +143,8 @@ def _suspect(
         behaviour, value_range = judged
         if not _gate_shaped(behaviour) or (role == "scale" and not _kills(behaviour, trait.hard)):
             return None
+        if far > 0 and behaviour.apart and _masks_attention(program, node):
+            return None
     root = gate_node(program, flow, name)
     return Trigger(
         gate=name,
@@ -150,6 +158,39 @@ def _suspect(
         root=root,
         confirmed=behaviour is not None and behaviour.kind == "gate" and constant,
     )
+
+
+def _shortcut(
+    program: Program, flow: Flow, meeting: Meeting, name: str, after: dict[str, int]
+) -> Trigger | None:
+    """A gate that is learned in name only: a way around the layers, or one layer for show.
+
+    Constants must decide the result right at the output; that is rarer than a gate, so nets that
+    test their own early features are not meant.
+    """
+    far = min((after.get(output, 1 << 20) for output in meeting.node.outputs), default=1 << 20)
+    if far > 0 or not _constant_alternative(program, flow, meeting, name):
+        return None
+    around = flow.trait(name).least == 0
+    judged = _behaviour(program, flow, name)
+    if judged is None:
+        if not (around and flow.trait(name).hard):
+            return None
+        behaviour, value_range = None, RANGES[0]
+    else:
+        behaviour, value_range = judged
+        if not _gate_shaped(behaviour) or (behaviour.kind == "constant" and not around):
+            return None
+    label = favoured_label(program, flow, meeting, name, behaviour, far)
+    if label is None:
+        return None
+    root = gate_node(program, flow, name)
+    path = path_text(program, flow, name, meeting.node, root)
+    role = _role(meeting, name)
+    return Trigger(
+        name, meeting.node.label, role, label, path, far, behaviour, value_range, root,
+        shallow=not around,
+    )  # fmt: skip
 
 
 def _swap(program: Program, flow: Flow, meeting: Meeting, name: str) -> Trigger | None:
@@ -245,6 +286,18 @@ def _gate_shaped(seen: Profile) -> bool:
     return seen.kind in ("gate", "constant") and wide <= 1
 
 
+def _masks_attention(program: Program, node: Node) -> bool:
+    """True when `node` hands its result to a Softmax before any layer: a mask over positions."""
+    for _ in range(4):
+        if node.op == "Softmax":
+            return True
+        followers = [step for name in node.outputs for step in program.consumers.get(name, [])]
+        if len(followers) != 1 or node.op in SCALE - {"Mul", "Div"}:
+            return False
+        node = followers[0]
+    return False
+
+
 def _kills(seen: Profile, hard: bool) -> bool:
     """A factor that can wipe out (or blow up) what it multiplies, as no normalisation does."""
     if seen.kind == "constant":
@@ -275,12 +328,13 @@ class TriggerCheck(FileCheck):
         for trigger in triggers:
             rule = SWAP if trigger.swap else TRIGGER
             worst = trigger.confirmed and trigger.after == 0
+            usual = Severity.MEDIUM if trigger.shallow else rule.severity
             yield finding(
                 rule,
                 describe(trigger),
                 location=trigger.root,
                 target_class=trigger.label,
-                severity=Severity.CRITICAL if worst else rule.severity,
+                severity=Severity.CRITICAL if worst else usual,
             )
 
 
