@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auditor.errors import UsageError
+from auditor.findings import Json
 from auditor.samples.preprocessing import Overrides
 from auditor.sandbox.limits import GIB
 
@@ -23,7 +25,8 @@ class ScanOptions:
 
     `sanitize` None means: when behaviour or graph findings reach medium and samples exist.
     `command` is shown in the report as the way to repeat it. `classes` are the model's class names
-    in its own order. `memory` is in bytes.
+    in its own order. `memory` is in bytes. `settings` are what checks read by name from their
+    context's `options` (``robustness.epsilons``).
     """
 
     data: str | Path | None = None
@@ -54,6 +57,7 @@ class ScanOptions:
     policy_source: str = "default"
     command: str = ""
     baseline: Baseline | None = None
+    settings: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:

@@ -182,6 +182,7 @@ def _behave_request(
         "device": options.device,
         "max_samples": options.max_samples,
         "overrides": stated,
+        "options": dict(options.settings),
         **about,
         **about_training,
     }

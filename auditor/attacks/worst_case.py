@@ -24,11 +24,17 @@ class WorstCase:
 
 
 def standard_attacks(
-    epsilon: float, *, norm: str = LINF, steps: int = 100, queries: int = 5000, classes: int = 9
+    epsilon: float,
+    *,
+    norm: str = LINF,
+    steps: int = 100,
+    queries: int = 5000,
+    classes: int = 9,
+    restarts: int = 1,
 ) -> tuple[Attack, ...]:
-    """AutoAttack's standard four, in its order; Square only for L-inf."""
+    """AutoAttack's standard four, in its order; Square only for L-inf. `restarts` of APGD-CE."""
     attacks: list[Attack] = [
-        APGD(epsilon, norm, steps=steps),
+        APGD(epsilon, norm, steps=steps, restarts=restarts),
         TargetedAPGD(epsilon, norm, steps=steps, classes=classes),
         TargetedFAB(epsilon, norm, steps=steps, classes=classes),
     ]

@@ -23,26 +23,46 @@ if TYPE_CHECKING:
     from auditor.attacks.interface import Attack, AttackResult, Predict
 
 GRID = (0.01, 0.03, 0.1, 0.2, 0.3)
+L2_GRID = (0.25, 0.5, 1.0, 1.5, 2.0)
 LADDER = (10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10000)
 """Sample counts a check may choose: steps, so that small changes of speed change nothing."""
 
 
 def epsilons(context: BehaviourContext, default: Sequence[float] = GRID) -> tuple[float, ...]:
-    """The grid, ascending, in 0..1 image units; option ``robustness.epsilons`` overrides it."""
+    """The grid, ascending, in 0..1 image units; option ``robustness.epsilons`` overrides it.
+
+    In L2 it is the length of the change over all pixels, and `default` does not apply.
+    """
     given = context.options.get("robustness.epsilons")
+    if norm(context) == "l2":
+        values = L2_GRID if given is None else [float(e) for e in given]
+        return tuple(sorted({float(e) for e in values if float(e) > 0}))
     values = default if given is None else [float(e) for e in given]
     return tuple(sorted({float(e) for e in values if 0 < float(e) <= 1}))
 
 
-def epsilon(context: BehaviourContext) -> float:
-    """The one epsilon of expensive checks: 0.1 for grey images, 0.03 (8/255) for colour.
+def norm(context: BehaviourContext) -> str:
+    """Option ``robustness.norm``: ``linf`` (the default) or ``l2``."""
+    return str(context.options.get("robustness.norm", "linf"))
 
-    Option ``robustness.epsilon`` overrides it.
+
+def prefix(name: str, context: BehaviourContext) -> str:
+    """What an attack's metrics begin with: the check's `name`, with ``.l2`` in that norm."""
+    return name if norm(context) == "linf" else f"{name}.{norm(context)}"
+
+
+def few_epsilons(context: BehaviourContext) -> tuple[float, ...]:
+    """The epsilons of expensive checks: 0.1 for grey images, 0.03 (8/255) for colour, L2 1.0.
+
+    Option ``robustness.epsilon`` overrides it: a number or several.
     """
     given = context.options.get("robustness.epsilon")
     if given is not None:
-        return float(given)
-    return 0.1 if context.classifier.image_shape[0] == 1 else 0.03
+        several = given if isinstance(given, list | tuple) else [given]
+        return tuple(sorted({float(e) for e in several}))
+    if norm(context) == "l2":
+        return (1.0,)
+    return (0.1,) if context.classifier.image_shape[0] == 1 else (0.03,)
 
 
 def whole_number(context: BehaviourContext, name: str, default: int) -> int:
@@ -164,6 +184,25 @@ def attacked(
         stop=lambda: context.budget.spent,
     )
     return judged(context, result, samples)
+
+
+class Standing:
+    """One attack at ascending epsilons: a sample broken at one stays broken at larger ones."""
+
+    def __init__(self, samples: Images) -> None:
+        self.samples = samples
+        self.right: NDArray[np.bool_] = np.ones(len(samples), dtype=bool)
+        self.rows: list[dict[str, float | int]] = []
+        self.complete = True
+
+    def extend(self, value: float, attempt: Callable[[float, Images], Attacked]) -> None:
+        """`attempt` epsilon `value` on what still stands and add a row to the curve."""
+        index = np.flatnonzero(self.right)
+        if len(index):
+            outcome = attempt(value, self.samples.take(index))
+            self.right[index] = outcome.right
+            self.complete = self.complete and outcome.complete
+        self.rows.append(accuracy_row(value, self.right))
 
 
 def judged(context: BehaviourContext, result: AttackResult, samples: Images) -> Attacked:

@@ -30,7 +30,7 @@ class FgsmRobustness(BehaviourCheck):
 
         samples, predict = common.given_samples(context), common.twin_function(context)
         common.need_time(context)
-        grid = common.epsilons(context)
+        grid, norm = common.epsilons(context), common.norm(context)
         cost = common.gradient_seconds(context, samples) * 2 * len(grid)
         used = common.affordable(context, samples, cost)
         rows: list[dict[str, float | int]] = []
@@ -38,11 +38,11 @@ class FgsmRobustness(BehaviourCheck):
             # The first epsilon is always measured: it may overrun, but there is a figure.
             if rows and context.budget.spent:
                 break
-            outcome = common.attacked(context, FGSM(value), predict, used)
+            outcome = common.attacked(context, FGSM(value, norm), predict, used)
             if not outcome.complete and rows:
                 break
             rows.append(common.accuracy_row(value, outcome.right))
-        yield from common.metrics(self.name, rows)
+        yield from common.metrics(common.prefix(self.name, context), rows)
         yield from common.left_out("FGSM robustness", used, samples)
         if len(rows) < len(grid):
             missing = ", ".join(common.tag(value) for value in grid[len(rows) :])

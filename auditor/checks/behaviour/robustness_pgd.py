@@ -42,7 +42,8 @@ class PgdRobustness(BehaviourCheck):
         grid = common.epsilons(context)
         steps = common.whole_number(context, "steps", 40)
         # Early leaving makes most samples cheap; half of the worst case is what is planned for.
-        cost = common.gradient_seconds(context, samples) * (0.75 * steps * len(grid) + 10)
+        tries = steps * common.whole_number(context, "restarts", 1)
+        cost = common.gradient_seconds(context, samples) * (0.75 * tries * len(grid) + 10)
         used = common.affordable(context, samples, cost)
         curve = _Curve(context, predict, used, steps)
         for value in grid:
@@ -52,12 +53,12 @@ class PgdRobustness(BehaviourCheck):
             raise Incomplete("the time budget ended before the first epsilon was measured")
         # The certificate takes the same samples, so that both bounds can be compared.
         context.evidence.features["robustness.pgd.n"] = float(len(used))
-        yield from common.metrics(self.name, curve.rows)
+        yield from common.metrics(common.prefix(self.name, context), curve.rows)
         yield from common.left_out("PGD robustness", used, samples)
         if len(curve.rows) < len(grid):
             missing = ", ".join(common.tag(value) for value in grid[len(curve.rows) :])
             yield Notice(f"PGD robustness: epsilon {missing} not measured (time budget).")
-        yield Metric("robustness.pgd.per_class", curve.classes)
+        yield Metric(f"{common.prefix(self.name, context)}.per_class", curve.classes)
         yield from _smallest(context, curve, used)
         yield from _summary(context, curve)
         if curve.broken.any():
@@ -84,9 +85,11 @@ class _Curve:
         from auditor.attacks.pgd import PGD
 
         right = self.right.copy()
+        norm = common.norm(self.context)
+        restarts = common.whole_number(self.context, "restarts", 1)
         for attack in (
-            PGD(value, steps=self.steps),
-            PGD(value, steps=max(1, self.steps // 2), loss="margin"),
+            PGD(value, norm, steps=self.steps, restarts=restarts),
+            PGD(value, norm, steps=max(1, self.steps // 2), restarts=restarts, loss="margin"),
         ):
             index = np.flatnonzero(right)
             if not len(index):
@@ -120,11 +123,12 @@ def _smallest(context: BehaviourContext, curve: _Curve, samples: Images) -> Iter
         trial = (clean + middle[:, None, None, None] * change).astype(np.float32)
         wrong = context.classifier.predict(trial).argmax(axis=1) != samples.labels[broken]
         high, low = np.where(wrong, middle, high), np.where(wrong, low, middle)
-    lengths = np.sort(high * np.abs(change).reshape(len(broken), -1).max(axis=1))
+    order = np.inf if common.norm(context) == "linf" else 2
+    lengths = np.sort(high * np.linalg.norm(change.reshape(len(broken), -1), order, axis=1))
     for share in (0.1, 0.25, 0.5):
         position = int(np.ceil(share * judged)) - 1
         if 0 <= position < len(lengths):
-            name = f"robustness.pgd.perturbation.q{round(share * 100)}"
+            name = f"{common.prefix('robustness.pgd', context)}.perturbation.q{round(share * 100)}"
             yield Metric(name, float(lengths[position]))
 
 
@@ -134,10 +138,11 @@ def _summary(context: BehaviourContext, curve: _Curve) -> Iterator[Outcome]:
     if low is None:
         return
     value, share = float(low["epsilon"]), float(low["accuracy"])
+    measure = "per pixel" if common.norm(context) == "linf" else "in L2"
     yield Finding(
         rule="robustness.low",
         severity=Severity.INFO,
-        title=f"Changes of at most {common.tag(value)} per pixel break the model",
+        title=f"Changes of at most {common.tag(value)} {measure} break the model",
         evidence=(
             f"accuracy {curve.clean:.1%} falls to {share:.1%} under PGD at epsilon "
             f"{common.tag(value)} (n = {low['n']}, 95 % interval {low['low']:.1%} to "
