@@ -22,10 +22,15 @@ slow: $(STAMP)  ## studies that take minutes
 bench: $(STAMP)  ## speed of the twin and of native prediction against their plain forms
 	$(BIN)/python -m benchmarks.twin
 
+docs: $(STAMP)  ## renew the generated pages and build the site into site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m scripts.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out site

@@ -37,8 +37,7 @@ def sections() -> str:
         f"Nothing of the model runs. Together they may take {FILE_SECONDS:g} seconds.",
         "",
     ]
-    for check in static:
-        lines += _section(check, "")
+    lines += [line for check in static for line in _section(check, "")]
     lines += ["## Checks of the running model", ""]
     for check in dynamic:
         share = check.weight / everything
