@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,8 @@ from auditor.findings import Finding, Metric, Notice, Outcome, Severity
 from auditor.samples.interface import Images
 
 _MOST, _FEWEST, _DIMENSIONS = 6000, 20, 10
-_SMALL, _SEPARATE, _FOREIGN = 0.5, 0.15, 0.5
-_SPREAD = 0.35
-_PERSISTS = 0.2
+_SEPARATE, _SPREAD, _SURE = 0.15, 0.6, 0.5
+_PERSISTS, _SUPERIMPOSED = 0.2, 200
 
 Matrix = NDArray[np.float32]
 
@@ -32,12 +32,11 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Reclassified:
-    """What a probe makes of a small cluster: `foreign` is the share it calls another class,
-    `spread` how many classes those are in effect (exponential of the entropy), relative to all
-    other classes.
+    """What a probe would call a cluster if not by its label: how sure it is on average, and over
+    how many classes it spreads (exponential of the entropy, relative to all other classes).
     """
 
-    foreign: float
+    sureness: float
     spread: float
 
 
@@ -48,10 +47,11 @@ class ActivationClustering(BehaviourCheck):
     title = "Activation clustering"
     doc = (
         "PCA and 2-means per class on penultimate activations (Chen et al. 2018). With "
-        "--train-data a class is suspect when a small, well separated cluster exists whose images "
-        "a probe, fitted to the larger clusters only, assigns to many other classes (exclusionary "
-        "reclassification): a rare way to write a digit looks like one or two other classes, "
-        "poisoned images come from all. Poison from a single source class is therefore missed. "
+        "--train-data a class is suspect when one of its clusters keeps the label under "
+        "superimposed images (STRIP, Gao et al. 2019) and a linear probe, asked for its second "
+        "choice, spreads it over most other classes: a rare way to write a digit looks like one or "
+        "two other classes, poisoned images come from all. Poison from a single source class is "
+        "therefore missed, and so is a trigger that superimposing destroys (blur, warp). "
         "Without training data, clean samples are clustered together with triggered ones: that "
         "separates by construction, explains a trigger found elsewhere and raises nothing."
     )
@@ -102,58 +102,55 @@ def _training(context: BehaviourContext, training: Images) -> Iterator[Outcome]:
             splits[label] = split_class(activations[index], context.seed)
     if not splits:
         raise Skipped(f"no class has {_FEWEST} training samples")
-    foreign = _reclassified(every, members, splits, context.seed)
+    leads = {
+        label: _lead(context, every, members[label], split, label, rng)
+        for label, split in splits.items()
+    }
+    held = {
+        label: members[label][split.small if leads[label] >= 0 else ~split.small]
+        for label, split in splits.items()
+    }
+    probed = _reclassified(every, held, context.seed)
     yield Metric("clustering.data", f"training data ({training.source})")
-    yield Metric("per_class", [_row(k, s, foreign[k]) for k, s in splits.items()])
-    for label, split in splits.items():
-        if _suspect(split, foreign[label]):
-            lead = _persistence(context, every, members[label], split, label, rng)
-            yield Metric(f"clustering.persistence.{label}", lead)
-            if lead < _PERSISTS:
-                continue
-            yield _finding(label, split, foreign[label].foreign, len(members[label]))
+    rows = [_row(k, s, probed[k], abs(leads[k]), len(held[k])) for k, s in splits.items()]
+    yield Metric("per_class", rows)
+    for row in rows:
+        if row["suspect"]:
+            label = int(row["class"])
+            yield _finding(label, splits[label], row, len(members[label]))
 
 
 def _reclassified(
-    every: Images,
-    members: dict[int, NDArray[np.int64]],
-    splits: dict[int, Split],
-    seed: int,
+    every: Images, held: dict[int, NDArray[np.int64]], seed: int
 ) -> dict[int, Reclassified]:
-    """What a probe fitted to the large clusters makes of each small one."""
+    """What else a linear probe of the images would call each held cluster.
+
+    Its own class is struck from the probe's answer, so that poison left in the rest, which taught
+    the probe the trigger, cannot hide the poison that is held.
+    """
     from sklearn.linear_model import LogisticRegression
 
     flat = every.pixels.reshape(len(every), -1)
-    small = np.zeros(len(every), dtype=bool)
-    for label, split in splits.items():
-        small[members[label][split.small]] = True
-    large = np.flatnonzero(~small)
-    fitted = np.random.default_rng(seed).permutation(large)[:3000]
-    if len(np.unique(every.labels[fitted])) < 2:
-        return dict.fromkeys(splits, Reclassified(0.0, 0.0))
+    fitted = np.random.default_rng(seed).permutation(len(every))[:3000]
+    known = np.unique(every.labels[fitted])
+    if len(known) < 3:
+        return dict.fromkeys(held, Reclassified(0.0, 0.0))
     probe = LogisticRegression(C=0.1, max_iter=100).fit(flat[fitted], every.labels[fitted])
     result = {}
-    for label, split in splits.items():
-        mine = members[label][split.small]
-        called = probe.predict(flat[mine]) if len(mine) else np.full(1, label)
-        result[label] = _spread(called[called != label], len(called), len(members) - 1)
+    for label, mine in held.items():
+        chances = probe.predict_proba(flat[mine])
+        chances[:, known == label] = 0.0
+        chances /= chances.sum(axis=1, keepdims=True)
+        shares = np.bincount(chances.argmax(axis=1), minlength=len(known)) / len(mine)
+        seen = shares[shares > 0]
+        effective = float(np.exp(-(seen * np.log(seen)).sum()))
+        result[label] = Reclassified(
+            float(chances.max(axis=1).mean()), effective / (len(known) - 1)
+        )
     return result
 
 
-def _spread(others: NDArray[np.int64], n: int, classes: int) -> Reclassified:
-    if not len(others) or classes < 1:
-        return Reclassified(0.0, 0.0)
-    shares = np.unique(others, return_counts=True)[1] / len(others)
-    effective = float(np.exp(-(shares * np.log(shares)).sum()))
-    return Reclassified(len(others) / n, effective / classes)
-
-
-def _suspect(split: Split, probed: Reclassified) -> bool:
-    apart = split.share < _SMALL and split.silhouette > _SEPARATE
-    return apart and probed.foreign > _FOREIGN and probed.spread > _SPREAD
-
-
-def _persistence(
+def _lead(
     context: BehaviourContext,
     every: Images,
     index: NDArray[np.int64],
@@ -163,38 +160,44 @@ def _persistence(
 ) -> float:
     """How much better the small cluster keeps its label under superimposed images than the large.
 
-    STRIP's idea (Gao et al. 2019): a trigger survives where a natural shape drowns.
+    STRIP's idea (Gao et al. 2019): a trigger survives where a natural shape drowns. Negative when
+    the large cluster keeps it better: poison can outnumber the class's own samples.
     """
     others = np.flatnonzero(every.labels != label)
     rates = []
     for mine in (index[split.small], index[~split.small]):
-        chosen = rng.choice(mine, 200)
-        blended = every.pixels[chosen] + every.pixels[rng.choice(others, 200)]
+        if not len(mine):
+            return 0.0
+        chosen = rng.choice(mine, _SUPERIMPOSED)
+        blended = every.pixels[chosen] + every.pixels[rng.choice(others, _SUPERIMPOSED)]
         predicted = context.classifier.labels(np.clip(blended, 0, 1).astype(np.float32))
         rates.append(float((predicted == label).mean()))
     return rates[0] - rates[1]
 
 
-def _row(label: int, split: Split, probed: Reclassified) -> dict[str, object]:
+def _row(label: int, split: Split, probed: Reclassified, lead: float, count: int) -> dict[str, Any]:
+    apart = split.silhouette > _SEPARATE and lead > _PERSISTS
     return {
         "class": label,
-        "small_share": round(split.share, 4),
+        "cluster": count,
         "silhouette": round(split.silhouette, 4),
-        "reclassified": round(probed.foreign, 4),
+        "persistence_lead": round(lead, 4),
+        "second_choice": round(probed.sureness, 4),
         "spread": round(probed.spread, 4),
-        "suspect": _suspect(split, probed),
+        "suspect": apart and probed.spread > _SPREAD and probed.sureness > _SURE,
     }
 
 
-def _finding(label: int, split: Split, foreign: float, n: int) -> Finding:
+def _finding(label: int, split: Split, row: dict[str, Any], n: int) -> Finding:
     return Finding(
         rule="data.poisoned-cluster",
         severity=Severity.HIGH,
         title=f"Training samples labelled {label} hold a foreign cluster",
         evidence=(
-            f"{int(split.small.sum())} of {n} samples of class {label} form a cluster of their own "
-            f"(silhouette {split.silhouette:.2f}); a probe fitted without them calls {foreign:.0%} "
-            "of them another class"
+            f"{row['cluster']} of {n} samples of class {label} form a cluster of their own "
+            f"(silhouette {split.silhouette:.2f}); a linear probe's second choice spreads over "
+            f"{row['spread']:.0%} of the other classes, and under superimposed images they keep "
+            f"the label {row['persistence_lead']:.0%} more often than the other cluster"
         ),
         why=(
             "Samples of other classes that the model nevertheless learned as this class are what "
