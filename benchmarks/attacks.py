@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a command whose purpose is to print a table
 """Our attacks beside foolbox's, torchattacks' and a bare torch loop, in one run.
 
     python -m benchmarks.attacks --data-root /path/with/mnist [--n 500] [--rounds 7]

@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a command whose purpose is to print a table
 """Trigger inversion over a folder of zoo models: who is flagged, how sure, at what cost.
 
     python benchmarks/inversion.py FOLDER [--data-root DIR] [--limit N] [--json FILE]
@@ -22,7 +21,7 @@ from typing import Any
 
 from auditor.manifest import MANIFEST_SUFFIX, Manifest, read_manifest
 from auditor.options import ScanOptions
-from auditor.scan import scan
+from auditor.scanning import scan
 from auditor.statistics import wilson
 
 FAMILIES = ("patch", "additive", "warp", "blur")
