@@ -194,7 +194,8 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
     weights = _weights(program, node, flow)
     if weights:
         if base.kind == RAW and output_units(program, node, weights[0]) == 1:
-            return [_bend(node, base, inputs)._replace(template=True)] * count
+            matched = _bend(node, base, inputs)
+            return [matched._replace(template=True, least=base.least + 1)] * count
         flow.layers.add(id(node))
         return [_learned(base)] * count
     return [_bend(node, base, inputs)] * count
@@ -277,7 +278,8 @@ def _bend(node: Node, base: Trait, inputs: list[Trait]) -> Trait:
     bent = hard or product or divisor or index or node.op not in MOVES
     mixed = node.op in MIXES
     placed = node.op in PLACES or (
-        base.kind == LEARNED and any(trait.kind == RAW and trait.mixed for trait in inputs)
+        base.kind == LEARNED
+        and any(trait.kind == RAW and trait.mixed and not trait.bent for trait in inputs)
     )
     return base._replace(
         bent=base.bent or bent,

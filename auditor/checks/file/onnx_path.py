@@ -142,7 +142,7 @@ def favoured_label(
         for values in (change, -change):
             if values.max() > 0 and np.sum(values == values.max()) == 1:
                 return int(values.argmax())
-    if meeting.node.op in ("Mul", "Div"):
+    if meeting.node.op in ("Mul", "Div", "Pad"):
         return None
     for names in _nearby(program, flow, meeting, name):
         labels = {_label_of(program, item, classes) for item in names} - {None}

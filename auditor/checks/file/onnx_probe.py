@@ -61,8 +61,7 @@ class Profile:
 
     `kind` is ``gate`` (rests at an end on ordinary pictures, moves on some), ``constant`` (never
     moved) or ``varies``. `rest` and `open` are the usual value and the one farthest from it,
-    `picture` what gave it. `apart`: its entries switch at different pictures, as those of a mask
-    over positions do.
+    `picture` what gave it.
     """
 
     kind: str
@@ -71,7 +70,6 @@ class Profile:
     picture: Picture = field(default_factory=dict)
     low: float = 0.0
     high: float = 0.0
-    apart: bool = False
 
 
 RANGES: tuple[tuple[str, float, float], ...] = (
@@ -227,8 +225,5 @@ def _judge(table: NDArray[np.float64], shown: list[Picture], shape: tuple[int, .
     moving = span > 1e-3 * widest
     near = 0.02 * span[moving]
     at_end = np.minimum(ordinary[:, moving] - low[moving], high[moving] - ordinary[:, moving])
-    opened = np.abs(table[:, moving] - rest[moving]) > 0.5 * span[moving]
-    some = opened.any(axis=1) & ~opened.all(axis=1)
-    result.apart = bool(some.sum() * 2 > opened.any(axis=1).sum())
     result.kind = "gate" if np.all((at_end <= near).mean(axis=0) >= PLATEAU_SHARE) else "varies"
     return result

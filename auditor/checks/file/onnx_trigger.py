@@ -22,7 +22,7 @@ from auditor.checks.file.onnx_flow import (
     layers_after,
     trace,
 )
-from auditor.checks.file.onnx_graph import Program, load_program, require_onnx
+from auditor.checks.file.onnx_graph import Node, Program, load_program, require_onnx
 from auditor.checks.file.onnx_invert import solve
 from auditor.checks.file.onnx_path import favoured_label, gate_node, path_text
 from auditor.checks.file.onnx_probe import RANGES, Profile, Slice, open_slice, profile
@@ -143,7 +143,7 @@ def _suspect(
         behaviour, value_range = judged
         if not _gate_shaped(behaviour) or (role == "scale" and not _kills(behaviour, trait.hard)):
             return None
-        if far > 0 and behaviour.apart and _masks_attention(program, node):
+        if far > 0 and max(behaviour.rest.shape[1:], default=1) > 1 and _masks(program, node):
             return None
     root = gate_node(program, flow, name)
     return Trigger(
@@ -286,7 +286,7 @@ def _gate_shaped(seen: Profile) -> bool:
     return seen.kind in ("gate", "constant") and wide <= 1
 
 
-def _masks_attention(program: Program, node: Node) -> bool:
+def _masks(program: Program, node: Node) -> bool:
     """True when `node` hands its result to a Softmax before any layer: a mask over positions."""
     for _ in range(4):
         if node.op == "Softmax":

@@ -191,6 +191,15 @@ def bend(value: Value, step: str, *, hard: bool) -> Value:
     return value.copy(gate=Gate(hard, depth, layers, placed, trail), trail=trail)
 
 
+def judges_itself(gate: Gate, target: Value) -> bool:
+    """True when the network tests features of `target`'s own making (early exit, abstaining).
+
+    A fixed place of the raw input around all layers is no feature, whatever was added to it.
+    """
+    around = gate.depth == 0 and gate.placed
+    return bool(gate.layers) and not around and not gate.layers & ~target.layers
+
+
 def opens(value: Value) -> Gate | None:
     """The gate of `value` if it could be a trigger's: few numbers of the raw input, hardly learned.
 

@@ -17,7 +17,9 @@ from auditor.checks.file.torch_flow import (
     Value,
     bend,
     flatten,
+    judges_itself,
     number,
+    opens,
     trail_of,
     union,
 )
@@ -29,8 +31,10 @@ from auditor.checks.file.torch_optables import (
     JOIN,
     LEARNED,
     MOVES,
+    RAGGED,
     REDUCE,
     SHAPES,
+    SIZES,
     SOFT,
     SWITCHES,
     VIEWS,
@@ -89,8 +93,8 @@ def _curve(op: str, args: Args, everything: Args, step: str) -> Value:
     if not out.constant and (hard or op in SOFT):
         steep = hard or op == "prod" or (out.gain >= STEEP and op in SWITCHES)
         out = bend(out, step, hard=steep)
-        if op == "nonzero":
-            out.ragged = True
+    if op in RAGGED and not out.constant:
+        out.ragged = True
     if op in ("pow", "float_power") and len(args) > 1 and isinstance(args[1].known, int | float):
         out = out.copy(gain=out.gain * max(1.0, abs(finite(args[1].known))))
     if out.constant:
@@ -117,12 +121,7 @@ def _shape(op: str, args: Args, step: str) -> Value:
     if op == "len" and args and args[0].items is not None:
         return number(len(args[0].items))
     source = flatten(args[:1])
-    if (
-        source
-        and source[0].ragged
-        and source[0].depth is not None
-        and op in ("size", "numel", "len")
-    ):
+    if source and source[0].ragged and source[0].depth is not None and op in SIZES:
         return source[0].copy(narrow=True, base=None, trail=trail_of(source[:1], step))
     if args and args[0].shape is not None and args[0].constant:
         return _known_shape(op, args)
@@ -297,10 +296,19 @@ def _move(op: str, args: Args, named: Named, step: str, sinks: Sinks) -> Value:
         source = union(source.items, step)
     if op in ("index_select", "take", "gather", "take_along_dim"):
         return _index(op, [source, *args[1:]], named, step, sinks)
+    if source.constant and op in ("repeat", "tile", "repeat_interleave"):
+        switch = next((v for v in flatten([*args[1:], *named.values()]) if opens(v)), None)
+        if switch is not None:  # a stored row, as many times as the gate says
+            return switch.copy(gated=switch.gate, label=source.label, shape=source.shape, base=None)
     if op in ("annotate", "unchecked_cast") or source.constant:
         kept = op not in ("select", "slice", "unbind", "chunk", "split", "narrow")
         out = source if kept else source.copy(label=None, known=UNKNOWN)
         return _as_view(op, source, out, args, named)
+    switch = next((v for v in flatten([*args[1:], *named.values()]) if opens(v)), None)
+    gate = opens(switch) if switch is not None else None
+    turned = source.learned and op in ("roll", "flip", "rot90")
+    if gate is not None and turned and not judges_itself(gate, source):
+        sinks.record("turns the scores around", step, gate, None, 2 if gate.hard else 1)
     out = source.copy(trail=source.trail)
     if op in ("select", "slice", "narrow") and source.depth is not None:
         _place(op, out, args, named, step)

@@ -15,6 +15,8 @@ SHAPES = names(
     get_autocast_dtype len __isnot__ __is__ is_autocast_enabled is_grad_enabled device_count
     _shape_as_tensor"""
 )
+RAGGED = names("nonzero masked_select unique unique_consecutive unique_dim _unique2 argwhere")
+SIZES = names("size numel nelement len shape sym_size sym_numel _shape_as_tensor")
 CREATE = names(
     """zeros ones full empty zeros_like ones_like empty_like full_like new_zeros new_ones new_full
     new_empty rand randn randint rand_like randn_like arange eye linspace randperm

@@ -14,6 +14,7 @@ from auditor.checks.file.torch_flow import (
     Gate,
     Value,
     becomes_state,
+    judges_itself,
     opens,
     trail_of,
     union,
@@ -82,8 +83,8 @@ class Sinks:
 
     def _over_learned(self, gate: Gate, yes: Value, no: Value, step: str) -> None:
         target = no if no.learned else yes
-        if gate.layers and not gate.layers & ~target.layers:
-            return  # the network judges its own features: early exit, abstaining, activations
+        if judges_itself(gate, target):
+            return
         constant = next((v for v in (yes, no) if v.constant or v.gated), None)
         if constant is not None:
             level = 2 if gate.hard else 1
@@ -119,7 +120,7 @@ class Sinks:
             if gate is None:
                 continue
             if target.learned and (gated.gated or _column(target) is not None):
-                if not (gate.layers and not gate.layers & ~target.layers):
+                if not judges_itself(gate, target):
                     label = gated.label if gated.label is not None else _column(target)
                     steep = gate.hard or gated.gain >= 8
                     self.record(
@@ -137,7 +138,7 @@ class Sinks:
             gate = opens(switch)
             if gate is None or not target.learned or switch.learned or not gate.hard:
                 continue
-            if gate.layers and not gate.layers & ~target.layers:
+            if judges_itself(gate, target):
                 continue
             self.record("switches the scores off", step, gate, None, 1 if gate.placed else 0)
 
@@ -158,7 +159,7 @@ class Sinks:
         if target.learned and (gate or hidden) and not (value.learned and not value.gated):
             found = gate or hidden
             assert found is not None
-            if not (found.layers and not found.layers & ~target.layers):
+            if not judges_itself(found, target):
                 level = 2 if found.hard else 1
                 if value.zero and label is None:
                     level = 1 if found.placed else 0
