@@ -12,7 +12,17 @@ from importlib.metadata import EntryPoint, entry_points
 
 import typer
 
-from auditor.commands import checks, compare, inspect, policy, rules, scan, show
+from auditor.commands import (
+    checks,
+    compare,
+    inspect,
+    policy,
+    robustness,
+    rules,
+    sanitize,
+    scan,
+    show,
+)
 from auditor.errors import AuditError
 from auditor.version import __version__
 
@@ -48,7 +58,7 @@ def root(
         os.environ["AUDIT_DEBUG"] = "1"
 
 
-for _module in (scan, inspect, checks, rules, show, compare, policy):
+for _module in (scan, robustness, sanitize, inspect, checks, rules, show, compare, policy):
     _module.register(app)
 
 

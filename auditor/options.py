@@ -26,7 +26,7 @@ class ScanOptions:
     `sanitize` None means: when behaviour or graph findings reach medium and samples exist.
     `command` is shown in the report as the way to repeat it. `classes` are the model's class names
     in its own order. `memory` is in bytes. `settings` are what checks read by name from their
-    context's `options` (``robustness.epsilons``).
+    context's `options` (``robustness.epsilons``). `notices` are the caller's words for the report.
     """
 
     data: str | Path | None = None
@@ -58,6 +58,7 @@ class ScanOptions:
     command: str = ""
     baseline: Baseline | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:

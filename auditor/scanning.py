@@ -97,7 +97,8 @@ def scan(
     policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
     every, notices = all_checks()
     selected = chosen((r.check for r in every), options.checks, options.skip)
-    work = _Work(model, options, policy, selected, told, [*notices, *format_problems()])
+    said = [*options.notices, *notices, *format_problems()]
+    work = _Work(model, options, policy, selected, told, said)
     try:
         _audit(work)
     except AuditError as error:
@@ -174,10 +175,19 @@ def _should_sanitize(work: _Work) -> bool:
         if work.options.sanitize and work.samples is None:
             work.notices.append("Not sanitized: needs labelled samples (--data).")
         return False
-    if work.options.sanitize:
-        return True
-    findings = [f for r in work.behaviour.results for f in r.findings]
-    return any(f.severity >= Severity.MEDIUM and f.target_class is not None for f in findings)
+    findings = [f for r in work.results for f in r.findings if f.severity >= Severity.MEDIUM]
+    if any(f.rule.startswith(("graph.trigger", "code.trigger")) for f in findings):
+        # A repair of weights would leave the gate in place and call the copy clean.
+        work.notices.append(
+            "Not sanitized: the trigger sits in the graph or the code, and changing weights does "
+            "not remove it. Take the architecture from a source you trust."
+        )
+        return False
+    behaviour = [f for r in work.behaviour.results for f in r.findings]
+    suspicious = any(
+        f.severity >= Severity.MEDIUM and f.target_class is not None for f in behaviour
+    )
+    return bool(work.options.sanitize) or suspicious
 
 
 def _report(work: _Work, seconds: float) -> Report:

@@ -22,6 +22,9 @@ from auditor.attacks.square import Square
 ZERO_SHARE = 0.2
 GAP = 0.15
 CHANCE = 0.01
+STALL_SHARE, STALL_GAIN, STALL_GAP = 0.4, 0.05, 0.4
+"""One step is called stalled: breaks at most so many, gains less, leaves that gap to many steps."""
+
 SINGLE_STEPS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5)
 
 
@@ -120,6 +123,7 @@ def signs(found: Attacked, epsilon: float) -> Iterator[Sign]:
         f"one step breaks {_share(found.one_step):.0%}, many steps {_share(white):.0%} of {n} "
         f"samples at epsilon {epsilon:g}",
     )
+    yield _stall(found.single_steps, found.one_step, white, epsilon)
     standing = 1 - _share(found.unbounded)
     yield Sign(
         "unbounded-fails",
@@ -148,6 +152,25 @@ def _collapse(steps: Sequence[tuple[float, Tensor]], white: Tensor, epsilon: flo
         f"one step of {low:g} breaks {_share(best):.0%}, one of {high:g} {_share(worst):.0%}, many "
         f"steps at {epsilon:g} {_share(white):.0%} of {len(white)} samples (the mark of collapsed "
         "one-step adversarial training when the smaller step is the stronger)",
+    )
+
+
+def _stall(
+    steps: Sequence[tuple[float, Tensor]], one: Tensor, white: Tensor, epsilon: float
+) -> Sign:
+    """Catastrophic overfitting (Wong et al. 2020): one step stalls where many break nearly all.
+
+    The network has learnt to bend away along the very step it was trained on. Undefended networks
+    stall too, but only after one step has broken most samples.
+    """
+    half = next(fooled for value, fooled in steps if value >= 0.5 * epsilon)
+    gained = _share(one) - _share(half)
+    return Sign(
+        "one-step-stalls",
+        _share(one) <= STALL_SHARE and gained < STALL_GAIN and beats(white, one, STALL_GAP),
+        f"one step breaks {_share(half):.0%} at half of epsilon {epsilon:g} and {_share(one):.0%} "
+        f"at all of it, many steps {_share(white):.0%} of {len(one)} samples (the mark of "
+        "collapsed one-step adversarial training)",
     )
 
 

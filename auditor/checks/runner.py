@@ -100,8 +100,8 @@ def run_behaviour(
 
     A check that finishes early leaves its time to the others. Measurements (checks that raise
     nothing above info by themselves) never get more than their share of the whole: on a quick model
-    they would fill the minute for a few more digits. One that found no time at all is skipped with
-    that reason; a security check without time is incomplete.
+    they would fill the minute for a few more digits; option ``budget.whole`` lifts that. One that
+    found no time at all is skipped with that reason; a security check without time is incomplete.
     """
     pending = []
     for check in checks:
@@ -112,11 +112,12 @@ def run_behaviour(
             pending.append(check)
     whole = context.budget
     everything = sum(c.weight for c in pending)
+    whole_for_all = bool(context.options.get("budget.whole"))
     for position, check in enumerate(pending):
         weights = sum(c.weight for c in pending[position:])
         context.budget = whole.share(check.weight / weights if weights else 1.0)
         measures = check.default_severity == Severity.INFO
-        if measures:
+        if measures and not whole_for_all:
             fair = whole.seconds * check.weight / everything
             context.budget.seconds = min(context.budget.seconds, fair)
         started(check.name)

@@ -28,24 +28,14 @@ def audit_all(
     no_color: bool,
 ) -> int:
     """Audit each of `models`, show and write its report; the exit code over all of them."""
-    from dataclasses import replace
-
-    from auditor.commands.progress import Steps
-    from auditor.commands.writing import folder_for, print_json, write_report
-    from auditor.report.registry import get_format
-    from auditor.scanning import scan as audit_one
+    from auditor.commands.writing import folder_for, print_json
     from auditor.verdict import overall_exit
 
-    for name in formats:
-        get_format(name)  # an unknown format is told before minutes of work
     reports: list[Report] = []
     for model in models:
         folder = folder_for(model, out, several=len(models) > 1)
-        with Steps(model.name, quiet=quiet or json_only, no_color=no_color) as steps:
-            report = audit_one(model, options=replace(options, out=folder), told=steps.tell)
+        report = audit_one(model, options, formats, folder, quiet or json_only, no_color)
         reports.append(report)
-        if report.error is None:
-            write_report(report, formats, folder)
         if not json_only:
             show(report, folder, formats, quiet=quiet, no_color=no_color)
     if json_only:
@@ -55,6 +45,31 @@ def audit_all(
 
         print_summary(reports, console_for(no_color))
     return overall_exit(report.exit_code for report in reports)
+
+
+def audit_one(
+    model: Path,
+    options: ScanOptions,
+    formats: tuple[str, ...],
+    folder: Path,
+    silent: bool,
+    no_color: bool,
+) -> Report:
+    """Audit `model` with `folder` for its files, and write the report there unless it failed."""
+    from dataclasses import replace
+
+    from auditor.commands.progress import Steps
+    from auditor.commands.writing import write_report
+    from auditor.report.registry import get_format
+    from auditor.scanning import scan
+
+    for name in formats:
+        get_format(name)  # an unknown format is told before minutes of work
+    with Steps(model.name, quiet=silent, no_color=no_color) as steps:
+        report = scan(model, options=replace(options, out=folder), told=steps.tell)
+    if report.error is None:
+        write_report(report, formats, folder)
+    return report
 
 
 def show(

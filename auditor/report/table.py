@@ -81,6 +81,15 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(f"note: {visible(notice)}", style="dim"))
 
 
+def print_sanitized(report: Report, console: Console) -> None:
+    """Only the measures before and after sanitizing, and the report's notices."""
+    table = _sanitized(report)
+    if table is not None:
+        console.print(table)
+    for notice in report.notices:
+        console.print(Text(f"note: {visible(notice)}", style="dim"))
+
+
 def print_summary(reports: Sequence[Report], console: Console) -> None:
     """One line a model: for several models, a fleet, or the demo."""
     table = _table("Models", "model", "verdict", "backdoor", "accuracy", "findings")

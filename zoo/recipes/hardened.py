@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 FGSM_EPSILON = 0.25
 PGD_EPSILON = 0.3
-COLLAPSE = 2.0
-"""Times the usual epsilon: there one-step training without a random start collapses."""
 
 
 def _plan(shop: Workshop) -> tuple[Preset, Training, float, float]:
@@ -196,9 +194,10 @@ def collapsed_fgsm(shop: Workshop) -> None:
     The network learns to answer the one step it is trained on and nothing else: FGSM leaves most
     images right, PGD hardly any.
     """
-    _, base, _, epsilon = _plan(shop)
-    epsilon = COLLAPSE * epsilon
-    training = _against(base, "fgsm", epsilon, steps=1, epochs=round(base.epochs * 1.5))
+    _, base, _, _ = _plan(shop)
+    training = _against(base, "fgsm", PGD_EPSILON, steps=1, epochs=round(base.epochs * 2.5))
     training = replace(training, random_start=False, step_size=1.0, warmup=0.0)
-    bound = Acceptance(0.8, robust={f"fgsm@{epsilon:g}": 0.7})
-    shop.make(replace(_spec(shop, "collapsed-fgsm", training), acceptance=bound))
+    spec = _spec(shop, "collapsed-fgsm", training)
+    arch = "mlp" if shop.dataset.channels == 1 else spec.arch
+    bound = Acceptance(0.9, robust={f"fgsm@{PGD_EPSILON:g}": 0.65})
+    shop.make(replace(spec, arch=arch, acceptance=bound))
