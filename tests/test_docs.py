@@ -84,6 +84,14 @@ def test_every_page_is_in_the_navigation() -> None:
     assert [name for name in pages if f"- {name}" not in listed] == []
 
 
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda p: p.name)
+def test_source_files_named_in_the_text_exist(page: Path) -> None:
+    named = re.findall(r"`([\w/]+/(?:[\w.-]+\.(?:py|json))?|\w+\.py)`", page.read_text("utf-8"))
+    ours = [name for name in named if not name.startswith(("zoo-out", "audit-reports", "samples"))]
+    inside = [name for name in ours if not (ROOT / name).exists()]
+    assert [name for name in inside if not any(ROOT.glob(f"auditor/**/{name}"))] == []
+
+
 def test_every_rule_a_finding_can_have_is_in_the_index() -> None:
     documented = {rule.id for rule in rules()} | {name for name, *_ in OTHERS}
     used = set(literal_rules()) | {f"sandbox.{reason}" for reason in get_args(Reason)}
