@@ -26,6 +26,9 @@ from auditor.stages import (
 )
 from auditor.version import __version__
 
+STILL_ALIVE = 0.1
+"""ASR of a recovered trigger above which the copy must not be called repaired without a word."""
+
 _COMPARED = ("accuracy", "probe", "robustness.fgsm")
 
 
@@ -72,6 +75,11 @@ def sanitize_and_reaudit(
         why = after.reason or f"clean accuracy would fall by {drop:.1%}"
         notices.append(f"Not sanitized: {why} (--max-accuracy-drop); nothing was written.")
         return None
+    if second_rates and max(second_rates) > STILL_ALIVE:
+        notices.append(
+            f"The sanitized copy still follows a recovered trigger in {max(second_rates):.0%} of "
+            "cases: the repair weakened the backdoor and did not remove it."
+        )
     record = {f"repair.{k}": v for k, v in repaired.record.items()}
     return SanitizedRecord(
         path=target.name, method=repaired.method, before=first, after={**second, **record}
