@@ -39,9 +39,10 @@ def demo(
     from auditor.scanning import scan
     from zoo.commands import build
 
-    build(["all"], out=out / "zoo", seed=seed, quiet=quiet)
+    # One thread: on networks this small a second one costs more than it brings.
+    build(["all"], out=out / "zoo", seed=seed, threads=1, quiet=quiet)
     rows = []
-    options = ScanOptions(data="digits", budget=BUDGET, seed=seed)
+    options = ScanOptions(data="digits", budget=BUDGET, seed=seed, jobs=1)
     for model in _artifacts(out / "zoo"):
         folder = out / "reports" / model.name
         with Steps(model.name, quiet=quiet, no_color=False) as steps:
