@@ -36,6 +36,7 @@ from auditor.stages import (
     as_float,
     audit_behaviour,
     audit_file,
+    cores,
     death_finding,
     heavy_worker,
     light_worker,
@@ -46,6 +47,7 @@ __all__ = ["ScanOptions", "scan"]
 
 _BASE_BUDGET, _PER_CLASS = 60.0, 2.0
 _CRASHED = "sandbox"
+_SMALL = 1_000_000
 
 
 @dataclass(slots=True)
@@ -70,7 +72,8 @@ class _Work:
         """Every check's result, file checks first, a dead child as one more."""
         results = [*self.file.results, *self.behaviour.results]
         for stage, what in ((self.file, "parsing"), (self.behaviour, "running")):
-            if stage.died is not None:
+            # A process that died before it was asked for anything says nothing about the model.
+            if stage.died is not None and getattr(stage.died, "op", what) is not None:
                 finding = death_finding(stage.died, what)
                 results.append(CheckResult(_CRASHED, "flagged", "", 0.0, (finding,)))
         return results
@@ -140,7 +143,7 @@ def _audit(work: _Work) -> None:
             behaviour_checks,
             work.samples,
             work.training,
-            work.options,
+            replace(work.options, jobs=_threads(work)),
             _budget(work),
             work.told,
         )
@@ -150,6 +153,13 @@ def _audit(work: _Work) -> None:
             work.sanitized = sanitize_and_reaudit(
                 heavy, work.path, work.behaviour, work.samples, work.options, work.notices
             )
+
+
+def _threads(work: _Work) -> int:
+    """As stated; else one for a small network, where a second thread mostly waits."""
+    description = work.file.description
+    small = description is not None and description.parameters < _SMALL
+    return work.options.jobs or (1 if small else cores())
 
 
 def _why_not_run(work: _Work) -> str:

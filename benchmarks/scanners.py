@@ -2,7 +2,7 @@
 
     python -m benchmarks.scanners --hostile ../shared/fixtures --benign ../shared/models --peers BIN
 
-Both folders are searched for .onnx and .pt files; ``m_*`` inside `--hostile` are hostile, ``x_*`` are
+Both folders are searched for .onnx and .pt files; ``m_*`` in `--hostile` are hostile, ``x_*`` are
 left out, the rest is benign. BIN is the bin folder of an environment with ``pip install modelaudit
 modelscan onnx`` (kept out of ours: they pin other versions). A scanner accuses a file when its exit
 code is 1; an error (2 or more, such as an unreadable or unsupported file) is neither.

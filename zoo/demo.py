@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from auditor.manifest import Manifest
     from auditor.report.model import Report
 
-BUDGET = 15.0
+BUDGET = 30.0
 """Seconds of behaviour checks per artifact: six artifacts are to be done in minutes."""
 
 

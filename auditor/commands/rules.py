@@ -8,14 +8,15 @@ from auditor.errors import UsageError
 
 
 def rules() -> None:
-    """List the rules of the file checks."""
+    """List the rules findings can name: static ones first, then those of running the model."""
     from rich.console import Console
     from rich.table import Table
 
+    from auditor.checks.dynamic_rules import DYNAMIC_RULES
     from auditor.checks.file.rules import all_rules
 
     table = Table("rule", "severity", "formats", "what", box=None, header_style="bold")
-    for rule in all_rules():
+    for rule in (*all_rules(), *DYNAMIC_RULES):
         table.add_row(rule.id, rule.severity.word, ", ".join(rule.formats), rule.title)
     Console().print(table)
 
@@ -24,12 +25,13 @@ def explain(rule: str = typer.Argument(help="A rule id, see `audit rules`.")) ->
     """Explain one rule: why it matters, what to do, an example."""
     from rich.console import Console
 
-    from auditor.checks.file.rules import get_rule
+    from auditor.checks.dynamic_rules import DYNAMIC_RULES
+    from auditor.checks.file.rules import all_rules
 
-    try:
-        found = get_rule(rule)
-    except KeyError:
-        raise UsageError(f"there is no rule {rule!r}; `audit rules` lists them") from None
+    known = {r.id: r for r in (*DYNAMIC_RULES, *all_rules())}
+    if rule not in known:
+        raise UsageError(f"there is no rule {rule!r}; `audit rules` lists them")
+    found = known[rule]
     console = Console()
     console.print(f"[bold]{found.id}[/bold] ({found.severity.word}): {found.title}")
     for word, text in (

@@ -56,7 +56,7 @@ class ActivationClustering(BehaviourCheck):
         "separates by construction, explains a trigger found elsewhere and raises nothing."
     )
     needs = frozenset({"activations", "samples"})
-    default_severity = Severity.MEDIUM
+    default_severity = Severity.HIGH
     order = 60
     weight = 1.0
 

@@ -26,7 +26,7 @@ class GradientMasking(BehaviourCheck):
         "model is malicious. Differences must reach 15 points and pass an exact test at 1 %."
     )
     needs = frozenset({"gradients", "predictions", "samples"})
-    default_severity = Severity.MEDIUM
+    default_severity = Severity.INFO  # about the robustness figures, so a measurement like them
     order = 65
     weight = 1.0
 
