@@ -241,6 +241,12 @@ def _convolution(value: Any, weight: Any, bias: Any, *geometry: Any) -> Step:
     )
 
 
+@converts("_convolution.default")
+def _traced_convolution(value: Any, weight: Any, bias: Any, *geometry: Any) -> Step:
+    """What ``torch.jit.trace`` writes: the six numbers, then flags of the backend."""
+    return _convolution(value, weight, bias, *geometry[:6])
+
+
 @converts("conv2d.default")
 def _conv2d(
     value: Any,
