@@ -72,6 +72,11 @@ def read_model(path: Path) -> ParsedModel:
             proto.ParseFromString(data[:size])
         except DecodeError:
             raise UnreadableArtifact(f"{path} is not an ONNX model: damaged protobuf.") from error
+    second = _second_model(data) if size == len(data) else 0
+    if second:  # protobuf readers would merge the two
+        size = second
+        proto = onnx.ModelProto()
+        proto.ParseFromString(data[:size])
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise UnreadableArtifact(f"{path} is not an ONNX model: it holds no graph.")
     return ParsedModel(proto, size, len(data) - size)
@@ -88,6 +93,8 @@ def load_ir(path: Path, *, inline: bool = True) -> ir.Model:
 
 def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Model:
     """`load_ir` for a model already parsed from `path` (which anchors its external data)."""
+    if _odd_ranges(proto):
+        proto = _without_odd_ranges(proto)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # the parser meets hostile files: any failure means unreadable
@@ -104,6 +111,33 @@ def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Mode
     if inline and model.functions:
         _inline_functions(model)
     return model
+
+
+def _odd_ranges(proto: onnx.ModelProto) -> bool:
+    """True when an external offset or length is no plain number, which onnx-ir cannot read."""
+    return any(
+        entry.key in ("offset", "length") and not entry.value.isdecimal()
+        for tensor in proto.graph.initializer
+        for entry in tensor.external_data
+    )
+
+
+def _without_odd_ranges(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for reading the graph; the file rules report the ranges from the bytes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in copy.graph.initializer:
+        kept = [
+            entry
+            for entry in tensor.external_data
+            if entry.key not in ("offset", "length") or entry.value.isdecimal()
+        ]
+        if len(kept) < len(tensor.external_data):
+            pairs = [(entry.key, entry.value) for entry in kept]
+            del tensor.external_data[:]
+            for key, value in pairs:
+                tensor.external_data.add(key=key, value=value)
+    return copy
 
 
 def opset_of(model: ir.Model, node: ir.Node) -> int:
@@ -226,6 +260,32 @@ def _model_prefix(data: bytes) -> int:
         seen_graph = seen_graph or field == _FIELD_GRAPH
         end = at
     return end if seen_graph else 0
+
+
+def _second_model(data: bytes) -> int:
+    """Where a second model starts in `data` that parses as a whole: its graph comes twice."""
+    at, seen, starts = 0, set[int](), 0
+    while at < len(data):
+        start = at
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if at < 0 or wire not in (0, 1, 2, 5):
+            return 0
+        if _FIELD_GRAPH in seen and number in seen and number in (1, _FIELD_GRAPH):
+            starts = starts or start
+            if number == _FIELD_GRAPH:
+                return starts
+        seen.add(number)
+        if wire == 0:
+            at = _varint(data, at)[1]
+        elif wire == 2:
+            length, at = _varint(data, at)
+            at += length if at >= 0 else 0
+        else:
+            at += 8 if wire == 1 else 4
+        if at < 0:
+            return 0
+    return 0
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -133,6 +133,10 @@ def _reference(
         yield finding(UNKNOWN_KEY, f"{place!r} has the keys {', '.join(strange)}.", location=place)
     if len(keys) != len(set(keys)):
         yield finding(UNKNOWN_KEY, f"{place!r} gives a key more than once.", location=place)
+    based = entries.get("basepath", "")
+    if leaves_folder(based):
+        yield finding(OUTSIDE, f"{place!r} reads below {based!r}.", location=based)
+        return
     if leaves_folder(location):
         yield finding(OUTSIDE, f"{place!r} reads {location!r}.", location=location)
         return

@@ -66,9 +66,12 @@ SHADOW = Rule(
 register(PYTHON, UNKNOWN_DOMAIN, EXTENSION, COMPILED, SHADOW)
 
 KNOWN_PREFIXES = (
-    "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.training", "com.microsoft", "com.ms.internal",
-    "org.pytorch.aten", "pkg.onnxscript", "pkg.torch",
+    "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.training", "com.ms.internal", "org.pytorch.aten",
+    "pkg.onnxscript", "pkg.torch",
 )  # fmt: skip
+KNOWN_DOMAINS = frozenset(
+    {"com.microsoft", "com.microsoft.nchwc", "com.microsoft.dml", "com.microsoft.experimental"}
+)
 EXTENSIONS = ("ai.onnx.contrib",)
 PYTHON_OPS = frozenset(
     {"PyOp", "PythonOp", "PythonOpGrad", "PyCustomOp", "PyFunc", "PyCustomOpDef"}
@@ -117,7 +120,7 @@ def _node(node: Node) -> Iterator[Finding]:
         )
     elif domain.startswith(EXTENSIONS):
         yield finding(EXTENSION, f"{node.label}.", location=node.label)
-    elif domain and not domain.startswith(KNOWN_PREFIXES):
+    elif domain and not _known(domain):
         yield finding(
             UNKNOWN_DOMAIN, f"{node.label} belongs to domain {domain!r}.", location=node.label
         )
@@ -125,6 +128,13 @@ def _node(node: Node) -> Iterator[Finding]:
         yield finding(
             UNKNOWN_DOMAIN, f"{node.label}: ONNX has no operator {op!r}.", location=node.label
         )
+
+
+def _known(domain: str) -> bool:
+    """True for a documented domain: a prefix alone would admit ``com.microsoft.anything``."""
+    return domain in KNOWN_DOMAINS or any(
+        domain == prefix or domain.startswith(prefix + ".") for prefix in KNOWN_PREFIXES
+    )
 
 
 def _shadows(program: Program) -> Iterator[Finding]:

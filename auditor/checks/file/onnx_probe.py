@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from auditor.checks.file.onnx_graph import Program, slice_model
+from auditor.checks.file.onnx_shapes import inferred_shapes
 from auditor.checks.file.onnx_weights import words
 
 REFUSED = words(
@@ -113,7 +114,7 @@ def too_much(proto: onnx.ModelProto) -> bool:
             return True
         nodes.extend(child for attr in node.attribute for child in attr.g.node)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = inferred_shapes(proto)
     except Exception:  # invalid nodes surface as several exception types
         return False
     sizes = (

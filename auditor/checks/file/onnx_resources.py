@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import onnx
 
 from auditor.checks.file.onnx_flow import RAW, Flow, trace
 from auditor.checks.file.onnx_fold import fold, scalar
 from auditor.checks.file.onnx_graph import Graph, Node, Program, load_program, require_onnx
 from auditor.checks.file.onnx_loops import endless
+from auditor.checks.file.onnx_shapes import inferred_shapes
 from auditor.checks.file.rules import finding, register
 from auditor.checks.interface import FileCheck, FileContext, Rule
 from auditor.errors import UnreadableArtifact
@@ -204,7 +204,7 @@ def _sizes(program: Program) -> Iterator[Finding]:
     if program.skeleton is None:
         return
     try:
-        inferred = onnx.shape_inference.infer_shapes(program.skeleton, data_prop=True)
+        inferred = inferred_shapes(program.skeleton)
     except Exception:  # inference refuses invalid models; model.invalid tells
         return
     made_by = {name: node for node in program.main.walk() for name in node.outputs}

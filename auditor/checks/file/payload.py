@@ -37,6 +37,16 @@ def _pe(data: bytes, at: int) -> bool:
     return 64 <= where < 4096 and data[at + where : at + where + 4] == b"PE\0\0"
 
 
+def _pe_inside(data: bytes, at: int) -> bool:
+    """A PE signature that an MZ header before it points to."""
+    start = data.rfind(b"MZ", max(0, at - 4096), at)
+    while start >= 0:
+        if int.from_bytes(data[start + 60 : start + 64], "little") == at - start:
+            return True
+        start = data.rfind(b"MZ", max(0, at - 4096), start)
+    return False
+
+
 def _zip(data: bytes, at: int) -> bool:
     head = data[at : at + 30]
     if len(head) < 30:
@@ -117,7 +127,17 @@ _CODE = re.compile(
 )
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{48,}={0,2}")
 _COMMONEST = tuple(entry for entry in MAGICS if entry[0] in (b"\x7fELF", b"PK\x03\x04"))
-_RARE = tuple(entry for entry in MAGICS if len(entry[0]) > 2)
+_RARE = (
+    *(entry for entry in MAGICS if len(entry[0]) > 2),
+    (b"PE\0\0", "Windows executable", _pe_inside),
+)
+_PICKLED_CALL = re.compile(
+    rb"(?:c|\x8c.)(?:os|posix|nt|subprocess|builtins|__builtin__|pty|socket|runpy|importlib)"
+    rb"(?:\n|\x94?\x8c.)(?:system|popen|exec\w*|eval|Popen|run|call|check_output|spawn\w*|compile|"
+    rb"__import__|import_module|getattr|run_path|run_module|open)(?:\n|\x94?\x93)",
+    re.DOTALL,
+)
+"""A dangerous function named the way pickles name one: the protocol byte alone says nothing."""
 
 
 def _printable(name: bytes) -> bool:
@@ -154,6 +174,9 @@ def search(
                     yield offset + at, kind
                     break
                 at = data.find(magic, at + 1)
+        call = None if quick else _PICKLED_CALL.search(data)
+        if call is not None:
+            yield offset + call.start(), "pickle"
 
 
 def code_in_text(data: bytes) -> str | None:
