@@ -35,8 +35,8 @@ def epsilons(context: BehaviourContext, default: Sequence[float] = GRID) -> tupl
     """
     given = context.options.get("robustness.epsilons")
     if norm(context) == "l2":
-        values = L2_GRID if given is None else [float(e) for e in given]
-        return tuple(sorted({float(e) for e in values if float(e) > 0}))
+        wide: Sequence[float] = L2_GRID if given is None else [float(e) for e in given]
+        return tuple(sorted({float(e) for e in wide if float(e) > 0}))
     values = default if given is None else [float(e) for e in given]
     return tuple(sorted({float(e) for e in values if 0 < float(e) <= 1}))
 
