@@ -130,7 +130,10 @@ def _decode(member: PurePosixPath, load: Load) -> NDArray[np.uint8]:
             grey = image.mode in {"1", "L", "I", "I;16", "F", "LA"}
             return np.asarray(image.convert("L" if grey else "RGB"), dtype=np.uint8)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UnreadableSamples(f"image {member} cannot be decoded: {error}") from error
+        # Pillow names the buffer by its address, which says nothing and differs from run to run.
+        unknown = "BytesIO" in str(error)
+        reason = "it is no image of a known format" if unknown else str(error)
+        raise UnreadableSamples(f"image {member} cannot be decoded: {reason}") from error
 
 
 def _stack(

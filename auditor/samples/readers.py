@@ -84,6 +84,8 @@ def _reader_for(path: Path) -> Callable[[Path, Request], Images]:
         return npz.read
     if folders.is_tar(path):
         return folders.read_tar
+    if path.is_file() and path.stat().st_size == 0:
+        raise UnreadableSamples(f"sample data {path.name!r} is an empty file")
     raise UnreadableSamples(
         f"sample data {path.name!r} is not understood: give a folder with one sub-folder per "
         "class, a .tar of such a folder, an .npz with x and y, or a folder of IDX files"
