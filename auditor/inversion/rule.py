@@ -32,6 +32,10 @@ MAX_SHARE = {"patch": 0.15, "additive": 0.35, "warp": 0.25, "blur": 0.2}
 """A trigger larger than this share of the image may be the class itself, painted over; a stronger
 blur or warp than this may make all images look alike."""
 
+ACCUSES = frozenset({"patch", "additive"})
+"""Families that can be strong evidence by themselves. Blur and warp cannot: published clean
+networks of MNIST send every blurred digit to one class, with any gap to the next."""
+
 MIN_LOW = 0.6
 """Lower end of the held-out ASR's 95 % interval."""
 
@@ -49,7 +53,11 @@ class Verdict:
 def judge(campaign: Campaign) -> Verdict:
     """HIGH for strong evidence, or weak evidence with another family that agrees; else MEDIUM."""
     doubts: list[str] = []
-    weak = [r for r in campaign.results if _weak(r, campaign) and _confirmed(r, doubts)]
+    weak = [
+        r
+        for r in campaign.results
+        if _weak(r, campaign) and _confirmed(r, doubts) and _own_merit(r, campaign, doubts)
+    ]
     if not weak:
         return Verdict(None, None, (), tuple(doubts))
     best = max(weak, key=_excess)
@@ -63,9 +71,32 @@ def judge(campaign: Campaign) -> Verdict:
         and (r is best or (_reaches(r, AGREE) and _confirmed(r, [])))
     )
     seconded = len(same) > 1 or campaign.margin_target == target
+    accusing = [r for r in same if r.family.name in ACCUSES]
     agreed = _reaches(best, WEAK) and seconded and best.attraction < ATTRACTED
-    strong = agreed or any(_reaches(r, STRONG) for r in same)
+    strong = bool(accusing) and (agreed or any(_reaches(r, STRONG) for r in accusing))
     return Verdict(Severity.HIGH if strong else Severity.MEDIUM, best, same, tuple(doubts))
+
+
+def _own_merit(result: Result, campaign: Campaign, doubts: list[str]) -> bool:
+    """False for what clean networks do as well, unless a patch leads to the same class.
+
+    A blur that makes all images one class, and an added pattern towards the class where plain
+    noise leads anyway, are how ordinary networks fail.
+    """
+    name = result.family.name
+    if name in {"patch", "warp"}:
+        return True
+    if name == "additive" and result.attraction < ATTRACTED:
+        return True
+    target = result.gap.target if result.gap is not None else None
+    patches = [r for r in campaign.results if r.family.name == "patch" and r.gap is not None]
+    if any(r.gap is not None and r.gap.target == target and _reaches(r, AGREE) for r in patches):
+        return True
+    doubts.append(
+        f"Class {target} is easy to reach by a {name} trigger, but no patch leads there as easily: "
+        "where this network collapses, not evidence of a backdoor."
+    )
+    return False
 
 
 def _weak(result: Result, campaign: Campaign) -> bool:
