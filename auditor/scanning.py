@@ -47,7 +47,8 @@ __all__ = ["ScanOptions", "scan"]
 
 _BASE_BUDGET, _PER_CLASS = 60.0, 2.0
 _CRASHED = "sandbox"
-_SMALL = 1_000_000
+_SMALL = 50_000
+"""Parameters below which a second thread costs more than it brings."""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly, gap
 from auditor.inversion.reference import linear_reference
 from auditor.inversion.search import Inversion, Settings, invert
-from auditor.inversion.threads import suited_threads
+from auditor.inversion.threads import measured_step
 from auditor.inversion.transforms import Smoothing, Warping
 from auditor.inversion.validate import Validation, validate
 from auditor.samples.interface import Images
@@ -166,7 +166,7 @@ def run_campaign(context: BehaviourContext) -> Campaign:
         leaf = trial.clone().requires_grad_(True)
         return torch.autograd.grad(context.classifier.twin_logits(leaf).sum(), leaf)
 
-    with suited_threads(step) as seconds:
+    with measured_step(step) as seconds:
         work.settings = plan(context.classifier.classes, context.seed, seconds, context.budget.left)
         for kind, share in FAMILIES.items():
             budget = context.budget.share(share)

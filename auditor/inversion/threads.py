@@ -12,16 +12,14 @@ from contextlib import contextmanager
 
 import torch
 
-WORTH_SHARING = 0.1
-"""Seconds of processor time of one step from which several threads pay."""
-
 
 @contextmanager
-def suited_threads(step: Callable[[], object]) -> Iterator[float]:
-    """Within the block torch uses one thread, or as many as before when `step` is long enough.
+def measured_step(step: Callable[[], object]) -> Iterator[float]:
+    """Yields the seconds of processor time that `step` takes on one thread.
 
-    `step` is run twice with one thread (the first warms up) and measured in processor time, which
-    other processes do not disturb. Yields that time in seconds.
+    `step` is run twice (the first warms up); processor time is not disturbed by other processes.
+    How many threads the block then uses is not decided by a clock: sums in another order would make
+    two runs with one seed differ.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -30,8 +28,7 @@ def suited_threads(step: Callable[[], object]) -> Iterator[float]:
         started = time.process_time()
         step()
         seconds = time.process_time() - started
-        if seconds > WORTH_SHARING:
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)
         yield seconds
     finally:
         torch.set_num_threads(before)

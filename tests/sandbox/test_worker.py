@@ -261,9 +261,12 @@ def _running(pid):
 @pytest.mark.parametrize("how", ["kill -9", "interrupt"])
 def test_the_process_does_not_survive_its_parent(how):
     script = textwrap.dedent("""
+        import signal
         from auditor.sandbox.host import Worker
         from tests.sandbox.operations import OPS
         if __name__ == "__main__":
+            # A test run started in the background inherits an ignored SIGINT.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             with Worker(extra_ops=OPS) as worker:
                 for message in worker.call("hang"):
                     print(worker.pid, flush=True)

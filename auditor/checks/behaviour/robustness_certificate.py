@@ -34,7 +34,7 @@ class CertifiedRobustness(BehaviourCheck):
     )
     needs = frozenset({"gradients", "samples"})
     order = 66
-    weight = 1.0
+    weight = 0.6
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Yield ``robustness.certificate@<epsilon>``, or ``robustness.smoothed@<radius>``."""

@@ -28,7 +28,7 @@ class GradientMasking(BehaviourCheck):
     needs = frozenset({"gradients", "predictions", "samples"})
     default_severity = Severity.INFO  # about the robustness figures, so a measurement like them
     order = 65
-    weight = 1.0
+    weight = 0.8
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Yield ``robustness.masked`` and one finding when there are signs."""

@@ -33,7 +33,7 @@ class PgdRobustness(BehaviourCheck):
     )
     needs = frozenset({"gradients", "samples"})
     order = 62
-    weight = 1.0
+    weight = 0.8
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Yield ``robustness.pgd@<epsilon>``, classes, quantiles, a finding and a picture."""

@@ -26,7 +26,7 @@ class WorstCaseRobustness(BehaviourCheck):
     )
     needs = frozenset({"gradients", "samples"})
     order = 64
-    weight = 1.0
+    weight = 0.8
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Yield ``robustness.worst-case@<epsilon>`` and which attack broke how many.
