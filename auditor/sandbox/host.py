@@ -22,9 +22,10 @@ from auditor.errors import SandboxError
 from auditor.sandbox import spawn, transport
 from auditor.sandbox.failure import WorkerDied, describe_exit, from_body
 from auditor.sandbox.limits import Limits
+from auditor.sandbox.nursery import warm_starter
 from auditor.sandbox.protection import Protection
 from auditor.sandbox.transport import Closed, Message, TransportError
-from auditor.sandbox.watchdog import Watchdog
+from auditor.sandbox.watchdog import Watchdog, start_worker
 
 _STDERR_TAIL = 16 << 10
 
@@ -35,7 +36,8 @@ class Worker:
     It starts at once and imports `prewarm` while the parent does other things; the first call
     waits for it. `readable` lists files and folders the process may read besides Python, its
     packages and the system's libraries; None leaves reading unlimited. `extra_ops` adds
-    operations (name -> "module:function") to `ops.OPS`.
+    operations (name -> "module:function") to `ops.OPS`. Inside a `nursery.Nursery` the process is
+    a fork of a warm one, else a new Python.
 
     `protections` (after `wait_ready` or the first call) says what was applied, by name.
     One thread at a time may call.
@@ -68,7 +70,7 @@ class Worker:
             "gpu": self.limits.gpu,
         }
         self._watchdog = Watchdog(
-            spawn.COMMAND,
+            warm_starter(prewarm) or start_worker,
             cwd=self._home.name,
             env=spawn.environment(self._home.name, self.limits.threads),
             limits=self.limits,
@@ -253,7 +255,7 @@ class Worker:
         self._watchdog.finish()
         if self._watchdog.stopped_by is not None:
             self._die(*self._watchdog.stopped_by)
-        self._die(*describe_exit(self._process.returncode, self._op, self.limits.cpu_seconds))
+        self._die(*describe_exit(self._process.returncode or 0, self._op, self.limits.cpu_seconds))
 
     def _die(self, reason: Any, sentence: str) -> NoReturn:
         self._drain.join(timeout=1)

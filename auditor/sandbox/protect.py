@@ -42,12 +42,12 @@ def early(
     """Limits that must be in place before a library starts threads (they bind one thread)."""
     told: Protections = {}
     told.update(_rlimits(cpu_seconds, open_files))
-    told["dies_with_parent"] = _try(lambda: _die_with(parent))
+    told["dies_with_parent"] = _try(lambda: die_with(parent))
     told["killed_first"] = _try(_killed_first)
     told["network_namespace"] = _try(_own_network)
     # After the name space, which resets it.
     if _LINUX:
-        told["dies_with_parent"] = _try(lambda: _die_with(parent))
+        told["dies_with_parent"] = _try(lambda: die_with(parent))
     told["not_inspectable"] = _try(_not_inspectable)
     told["no_new_privileges"] = _try(_no_new_privileges)
     told["no_privileges"] = _try(_drop_capabilities)
@@ -126,7 +126,8 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _die_with(parent: int) -> str:
+def die_with(parent: int) -> str:
+    """Ask the kernel to end this process when the thread that started it ends. Raises OSError."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it died before it could be asked to take us along
@@ -170,7 +171,7 @@ def _own_network() -> str:
     user, group = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWNET) == 0:
         return "an empty network of its own"
-    if _threads() > 1:
+    if count_threads() > 1:
         raise OSError(0, "threads were already running")
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET):
         code = ctypes.get_errno()
@@ -196,7 +197,7 @@ def _files(readable: list[str] | None, gpu: bool) -> Protections:
     if outcome.status != "applied":
         reads_told = outcome if readable is not None else Protection("off", "not asked for")
         return {"no_file_writes": outcome, "limited_reads": reads_told}
-    if _threads() > 1:
+    if count_threads() > 1:
         outcome = Protection("partial", f"{outcome.detail}; threads were already running")
     elif rights["version"] < 3:
         outcome = Protection("partial", f"{outcome.detail}: truncating files is not covered")
@@ -211,7 +212,8 @@ def _python_folders() -> list[str]:
     return sorted({os.path.realpath(folder) for folder in folders if folder})
 
 
-def _threads() -> int:
+def count_threads() -> int:
+    """Threads of this process, those of libraries included."""
     try:
         return len(list(Path("/proc/self/task").iterdir()))
     except OSError:

@@ -8,20 +8,80 @@ forked ends, and this one lives as long as the process does.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from typing import IO, Protocol, TypeAlias
 
 import psutil
 
+from auditor.sandbox import spawn
 from auditor.sandbox.failure import Reason
 from auditor.sandbox.limits import Limits, readable_bytes
 from auditor.sandbox.protection import Protection
 
 INTERVAL = 0.02
 _CHILDREN_EVERY = 10
+
+
+class Process(Protocol):
+    """What is needed of a started process: `subprocess.Popen` and `nursery.Forked` have it."""
+
+    pid: int
+    returncode: int | None
+
+    @property
+    def stdin(self) -> IO[bytes] | io.RawIOBase | None:
+        """Unbuffered."""
+
+    @property
+    def stdout(self) -> IO[bytes] | io.RawIOBase | None:
+        """Unbuffered."""
+
+    @property
+    def stderr(self) -> IO[bytes] | io.RawIOBase | None:
+        """Unbuffered."""
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+
+    def kill_group(self) -> None:
+        """SIGKILL to it and to what it started in its group; nothing happens when it is gone."""
+
+
+Starter: TypeAlias = Callable[[str, dict[str, str]], Process]
+"""(folder, environment) -> the process, in a session of its own. Raises OSError."""
+
+
+class Started(subprocess.Popen[bytes]):
+    """A process started from scratch, leading a group of its own."""
+
+    def kill_group(self) -> None:
+        """See `Process.kill_group`."""
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if self.poll() is None:
+            with contextlib.suppress(OSError):
+                self.kill()
+
+
+def start_worker(cwd: str, env: dict[str, str]) -> Process:
+    """A new Python that runs `auditor.sandbox.worker`."""
+    return Started(
+        spawn.COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        cwd=cwd,
+        env=env,
+        # Ctrl-C is for the parent, which then kills the group.
+        start_new_session=True,
+    )
 
 
 class Watchdog:
@@ -31,20 +91,20 @@ class Watchdog:
     largest resident size seen, in bytes.
     """
 
-    def __init__(self, command: list[str], *, cwd: str, env: dict[str, str], limits: Limits):
+    def __init__(self, start: Starter, *, cwd: str, env: dict[str, str], limits: Limits):
         self._thread = threading.Thread(target=self._run, name="audit-watchdog", daemon=True)
-        self._command, self._cwd, self._env, self._limits = command, cwd, env, limits
+        self._start, self._cwd, self._env, self._limits = start, cwd, env, limits
         self._launched = threading.Event()
         self._wake = threading.Event()
         self._error: OSError | None = None
         self._deadline: tuple[float, float, str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.stopped_by: tuple[Reason, str] | None = None
         self.peak = 0
         # Set once the process is known to be unable to start others: spares looking for them.
         self.alone = False
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> Process:
         """Start the thread and the process. Raises OSError when it cannot be started."""
         self._thread.start()
         self._launched.wait()
@@ -81,17 +141,7 @@ class Watchdog:
 
     def _run(self) -> None:
         try:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                cwd=self._cwd,
-                env=self._env,
-                # Ctrl-C is for the parent, which then kills the group.
-                start_new_session=True,
-            )
+            self._process = self._start(self._cwd, self._env)
         except OSError as error:
             self._error = error
         finally:
@@ -99,7 +149,7 @@ class Watchdog:
         if self._process is not None:
             self._watch(self._process)
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, process: Process) -> None:
         turn = 0
         watched = psutil.Process(process.pid)  # not reaped before poll(), so it exists
         while process.poll() is None:
@@ -120,21 +170,17 @@ class Watchdog:
             if self._wake.is_set() and process.poll() is None:
                 time.sleep(0.002)
         if not self.alone:  # what it may have started lives on in its process group
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill_group()
 
-    def _kill_for(self, process: subprocess.Popen[bytes], reason: Reason, sentence: str) -> None:
+    def _kill_for(self, process: Process, reason: Reason, sentence: str) -> None:
         if process.poll() is None:
             self.stopped_by = self.stopped_by or (reason, sentence)
             self._kill_all(process)
 
     @staticmethod
-    def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    def _kill_all(process: Process) -> None:
         if process.poll() is None:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                process.kill()
+            process.kill_group()
 
     @staticmethod
     def _resident(process: psutil.Process, *, with_children: bool) -> int:

@@ -28,11 +28,16 @@ if TYPE_CHECKING:  # numpy starts threads on import: only after the early protec
 _TRACE_LIMIT = 64 << 10
 
 
-def main() -> None:
-    """Run until the parent closes the pipe."""
+def main(parent: int | None = None) -> None:
+    """Run until the other side closes the pipe.
+
+    `parent` is the process this one must die with when it is not the one that sends the calls (a
+    zygote, which dies with that one).
+    """
     started = time.monotonic()
     requests, answers = _claim_pipes()
     config = spawn.read_configuration(requests)
+    config["parent"] = parent or config["parent"]
     adapt.to_a_locked_process()
     told = protect.early(
         parent=config["parent"],
