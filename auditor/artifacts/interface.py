@@ -115,5 +115,6 @@ class Artifact(ABC):
         `changes` maps parameter names to arrays of the stored shape (dtype is cast to the stored
         one). Everything else stays byte for byte (ONNX: one metadata entry is added; external data
         goes beside as ``<path name>.data``). Written to temporary files, then renamed. Returns all
-        files written. Raises `KeyError` for an unknown name, `ValueError` for a wrong shape.
+        files written. Raises `KeyError` for an unknown name, `ValueError` for a wrong shape or
+        a parameter stored in a type that holds no weights.
         """

@@ -21,15 +21,15 @@ from auditor.artifacts.interface import (
     TensorInfo,
 )
 from auditor.artifacts.onnx_load import (
-    ParsedModel,
     all_nodes,
     external_files,
     inside_folder,
     operator_name,
-    read_model,
+    stored_value,
     tensor_array,
     to_ir,
 )
+from auditor.artifacts.onnx_parse import ParsedModel, read_model
 from auditor.errors import AuditError, UnreadableArtifact
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def count_parameters(model: ir.Model) -> int:
         tensors = (v.const_value for v in graph.initializers.values() if v.const_value is not None)
         total += sum(_size(tensor) for tensor in tensors)
     for node in all_nodes(model):
-        if node.op_type == "Constant" and "value" in node.attributes:
-            size = _size(node.attributes["value"].as_tensor())
+        if node.op_type == "Constant" and (stored := stored_value(node)) is not None:
+            size = _size(stored)
             total += size if size > 1 else 0
         elif node.op_type == "ConstantOfShape":
             total += _made(node)
@@ -166,11 +166,12 @@ def _size(tensor: Any) -> int:
 
 def _made(node: ir.Node) -> int:
     """Number of floats a ConstantOfShape node makes when its shape is stored in the file."""
-    shape = ir.convenience.get_const_tensor(node.inputs[0]) if node.inputs[0] is not None else None
-    value = node.attributes.get("value")
+    source = node.inputs[0] if node.inputs else None
+    shape = ir.convenience.get_const_tensor(source) if source is not None else None
+    value = stored_value(node)
     if shape is None or shape.size > 8:
         return 0
-    if value is not None and not value.as_tensor().dtype.is_floating_point():
+    if value is not None and not value.dtype.is_floating_point():
         return 0
     try:
         return max(0, math.prod(int(size) for size in tensor_array(shape).reshape(-1)))

@@ -6,20 +6,18 @@ Nothing here runs a model or reads tensor data unless asked: external data stays
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx_ir import external_data
 from onnx_ir.passes.common import InlinePass
 
+from auditor.artifacts.onnx_parse import defect, odd_ranges, read_model, without_odd_ranges
 from auditor.errors import UnreadableArtifact
 
 MAX_INLINED_NODES = 200_000
@@ -33,54 +31,6 @@ STORED_VALUES = "auditor.stored_values"
 main graph make. Together with its initializers these are the parameters that can be written back.
 """
 
-_FIELD_GRAPH = 7
-_WIRE_TYPES = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
-"""ModelProto field number -> protobuf wire type (0 varint, 2 length-delimited)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedModel:
-    """`proto` without external data; `size` bytes belong to it, `trailing` bytes follow it.
-
-    Bytes after the model make runtimes refuse the file; file rules want to see them.
-    """
-
-    proto: onnx.ModelProto
-    size: int
-    trailing: int
-
-
-def read_model(path: Path) -> ParsedModel:
-    """Parse the protobuf at `path`; no tensor data outside the file is touched.
-
-    A file that is a whole model followed by foreign bytes parses with `trailing` > 0. Raises
-    `UnreadableArtifact` when the file is missing, empty, truncated or not ONNX.
-    """
-    data = _read_bytes(path)
-    proto = onnx.ModelProto()
-    size = len(data)
-    try:
-        proto.ParseFromString(data)
-    except DecodeError as error:
-        size = _model_prefix(data)
-        if not size:
-            raise UnreadableArtifact(
-                f"{path} is not a complete ONNX model: its protobuf is damaged or truncated."
-            ) from error
-        proto = onnx.ModelProto()
-        try:
-            proto.ParseFromString(data[:size])
-        except DecodeError:
-            raise UnreadableArtifact(f"{path} is not an ONNX model: damaged protobuf.") from error
-    second = _second_model(data) if size == len(data) else 0
-    if second:  # protobuf readers would merge the two
-        size = second
-        proto = onnx.ModelProto()
-        proto.ParseFromString(data[:size])
-    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
-        raise UnreadableArtifact(f"{path} is not an ONNX model: it holds no graph.")
-    return ParsedModel(proto, size, len(data) - size)
-
 
 def load_ir(path: Path, *, inline: bool = True) -> ir.Model:
     """Load `path` as onnx-ir, external data left on disk, functions inlined.
@@ -93,8 +43,11 @@ def load_ir(path: Path, *, inline: bool = True) -> ir.Model:
 
 def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Model:
     """`load_ir` for a model already parsed from `path` (which anchors its external data)."""
-    if _odd_ranges(proto):
-        proto = _without_odd_ranges(proto)
+    broken = defect(proto)
+    if broken is not None:
+        raise UnreadableArtifact(f"{path} is not a valid ONNX model: {broken}.")
+    if odd_ranges(proto):
+        proto = without_odd_ranges(proto)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as error:  # the parser meets hostile files: any failure means unreadable
@@ -111,33 +64,6 @@ def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Mode
     if inline and model.functions:
         _inline_functions(model)
     return model
-
-
-def _odd_ranges(proto: onnx.ModelProto) -> bool:
-    """True when an external offset or length is no plain number, which onnx-ir cannot read."""
-    return any(
-        entry.key in ("offset", "length") and not entry.value.isdecimal()
-        for tensor in proto.graph.initializer
-        for entry in tensor.external_data
-    )
-
-
-def _without_odd_ranges(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy for reading the graph; the file rules report the ranges from the bytes."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    for tensor in copy.graph.initializer:
-        kept = [
-            entry
-            for entry in tensor.external_data
-            if entry.key not in ("offset", "length") or entry.value.isdecimal()
-        ]
-        if len(kept) < len(tensor.external_data):
-            pairs = [(entry.key, entry.value) for entry in kept]
-            del tensor.external_data[:]
-            for key, value in pairs:
-                tensor.external_data.add(key=key, value=value)
-    return copy
 
 
 def opset_of(model: ir.Model, node: ir.Node) -> int:
@@ -179,6 +105,14 @@ def all_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
                 yield attribute.as_tensor()
             elif attribute.type == ir.AttributeType.TENSORS:
                 yield from attribute.as_tensors()
+
+
+def stored_value(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor in the node's ``value`` attribute; None where a damaged file has none there."""
+    value = node.attributes.get("value")
+    if value is None or value.is_ref() or value.type != ir.AttributeType.TENSOR:
+        return None
+    return value.as_tensor()
 
 
 def external_files(model: ir.Model) -> dict[str, Path]:
@@ -229,76 +163,6 @@ def _check_external(tensor: ir.ExternalTensor) -> None:
     needed = (tensor.offset or 0) + tensor.nbytes
     if (tensor.offset or 0) < 0 or path.stat().st_size < needed:
         raise UnreadableArtifact(f"The external data file {name!r} is shorter than {needed} bytes.")
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise UnreadableArtifact(f"{path} is a directory, not a model file.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UnreadableArtifact(f"{path} cannot be read: {reason}.") from error
-    if not data:
-        raise UnreadableArtifact(f"{path} is empty.")
-    return data
-
-
-def _model_prefix(data: bytes) -> int:
-    """Length of the longest run of whole top-level ModelProto fields, 0 when it has no graph."""
-    at, end, seen_graph = 0, 0, False
-    while at < len(data):
-        tag, at = _varint(data, at)
-        field, wire = tag >> 3, tag & 7
-        if at < 0 or _WIRE_TYPES.get(field) != wire:
-            break
-        length, at = _varint(data, at)
-        if wire == 2 and at >= 0:
-            at += length
-        if at < 0 or at > len(data):
-            break
-        seen_graph = seen_graph or field == _FIELD_GRAPH
-        end = at
-    return end if seen_graph else 0
-
-
-def _second_model(data: bytes) -> int:
-    """Where a second model starts in `data` that parses as a whole: its graph comes twice."""
-    at, seen, starts = 0, set[int](), 0
-    while at < len(data):
-        start = at
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        if at < 0 or wire not in (0, 1, 2, 5):
-            return 0
-        if _FIELD_GRAPH in seen and number in seen and number in (1, _FIELD_GRAPH):
-            starts = starts or start
-            if number == _FIELD_GRAPH:
-                return starts
-        seen.add(number)
-        if wire == 0:
-            at = _varint(data, at)[1]
-        elif wire == 2:
-            length, at = _varint(data, at)
-            at += length if at >= 0 else 0
-        else:
-            at += 8 if wire == 1 else 4
-        if at < 0:
-            return 0
-    return 0
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, at
-    return 0, -1
 
 
 def _inline_functions(model: ir.Model) -> None:

@@ -9,6 +9,7 @@ Layout after PKWARE's APPNOTE 6.3.10, sections 4.3 and 4.5.3.
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Directory:
 
 
 def _at(stream: BinaryIO, offset: int, length: int) -> bytes:
-    if offset < 0 or length < 0:
+    if not (0 <= offset <= sys.maxsize) or length < 0:  # 64-bit fields may claim any place
         return b""
     stream.seek(offset)
     return stream.read(length)

@@ -18,9 +18,9 @@ from auditor.artifacts.onnx_load import (
     all_tensors,
     external_files,
     load_ir,
-    read_model,
     tensor_array,
 )
+from auditor.artifacts.onnx_parse import read_model
 from auditor.errors import UnreadableArtifact
 from tests.twin.onnx.graphs import graph
 

@@ -1,4 +1,8 @@
-"""Mutated files never give a traceback: describing them works or raises one `AuditError`."""
+"""Mutated files never give a traceback, a hang or a partial output.
+
+Each mutant goes through what `audit scan --profile file` runs in the child (description and every
+file rule) and through write-back: both work or raise one `AuditError` of one line.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +18,16 @@ import torch
 from torch import nn
 
 from auditor.artifacts.open import open_artifact
+from auditor.checks.interface import FileCheck
+from auditor.checks.registry import all_checks
+from auditor.child import file_audit
 from auditor.errors import AuditError
 from tests.twin.torch_checks import save_exported, save_frozen, save_scripted
 
 LIMIT = 10.0
 """Seconds one mutated file may take."""
+
+_RULES = [r.check.name for r in all_checks()[0] if issubclass(r.check, FileCheck)]
 
 
 def _onnx(path: Path) -> Path:
@@ -98,6 +108,7 @@ def _fuzz(folder: Path, count: int) -> dict[str, int]:
         try:
             described = open_artifact(path).describe()
             assert described.files[0].bytes == len(data)
+            _audit(path)
             outcomes["described"] += 1
         except AuditError as error:
             text = str(error)
@@ -110,8 +121,43 @@ def _fuzz(folder: Path, count: int) -> dict[str, int]:
                 f"mutant {index} raised {type(error).__name__}: {error}"
             ) from error
         assert time.perf_counter() - start < LIMIT, f"mutant {index} took too long"
-        assert sorted(p.name for p in folder.glob("*.sanitized*")) == []
+        _write(path, folder / "out", index)
     return outcomes
+
+
+def _audit(path: Path) -> None:
+    """Every file rule; a rule that fell over reports ``incomplete``."""
+
+    def emit(body: dict[str, Any], arrays: dict[str, Any]) -> None:
+        check = body.get("check")
+        assert check is None or check["status"] != "incomplete", check
+
+    file_audit.run({"path": str(path), "checks": _RULES, "seconds": LIMIT}, {}, emit)
+
+
+def _write(path: Path, folder: Path, index: int) -> None:
+    """Write a copy with its first float weight at zero; a refusal leaves no file behind."""
+    folder.mkdir(exist_ok=True)
+    try:
+        artifact = open_artifact(path)
+        artifact.write(folder / "mutant.sanitized", _change(artifact), {"method": "fuzz"})
+        assert (folder / "mutant.sanitized").stat().st_size > 0
+        (folder / "mutant.sanitized").unlink()
+    except AuditError as error:
+        assert "\n" not in str(error), f"mutant {index}: {error!r}"
+    except Exception as error:
+        raise AssertionError(f"mutant {index} written: {type(error).__name__}: {error}") from error
+    assert list(folder.iterdir()) == [], f"mutant {index} left something half-written"
+
+
+def _change(artifact: Any) -> dict[str, Any]:
+    if artifact.format == "onnx":
+        stored = artifact.model.graph.initializers.items()
+        tensors = {name: value.const_value for name, value in stored if value.const_value}
+        sizes = {n: tuple(t.shape) for n, t in tensors.items() if t.dtype.name == "FLOAT"}
+    else:
+        sizes = {n: tuple(t.size) for n, t in artifact.stored.items() if t.dtype == "float32"}
+    return {name: np.zeros(size, np.float32) for name, size in list(sizes.items())[:1]}
 
 
 def test_200_mutated_files_give_no_traceback(tmp_path: Path) -> None:

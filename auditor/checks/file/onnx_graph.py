@@ -113,10 +113,10 @@ def load_program(path: Path) -> Program:
 
 @lru_cache(maxsize=1)
 def _load(path: Path, mtime: int, size: int) -> Program:
-    from auditor.artifacts import onnx_load
+    from auditor.artifacts import onnx_load, onnx_parse
 
     del mtime, size  # part of the key only: a changed file is read again
-    proto = onnx_load.read_model(path).proto
+    proto = onnx_parse.read_model(path).proto
     bare = skeleton_of(proto)
     program = build_program(onnx_load.to_ir(proto, path))
     program.skeleton = bare

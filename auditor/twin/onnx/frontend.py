@@ -17,6 +17,7 @@ from auditor.artifacts.onnx_load import (
     all_nodes,
     operator_name,
     opset_of,
+    stored_value,
     tensor_array,
 )
 from auditor.errors import UnreadableArtifact
@@ -72,8 +73,15 @@ def compile_model(model: ir.Model, *, dtype: torch.dtype, device: torch.device) 
     used = {operator_name(node) for node in all_nodes(model)}
     missing = sorted(used - set(operators) - CONTROL)
     if missing:
-        raise NoTwin(f"No differentiable form of {', '.join(missing)}.")
-    return _Compiler(model, dtype, device).compile()
+        names = ", ".join(name if name.isprintable() else ascii(name) for name in missing)
+        raise NoTwin(f"No differentiable form of {names}.")
+    try:
+        return _Compiler(model, dtype, device).compile()
+    except NoTwin:
+        raise
+    except Exception as error:  # attributes of the wrong kind, operators without inputs, ...
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise NoTwin(f"The graph cannot be read: {type(error).__name__} {reason}") from error
 
 
 class _Compiler:
@@ -159,7 +167,9 @@ class _Compiler:
         """Steps of `graph` in order; at the top, stored tensors become constants at once."""
         for node in graph:
             if node.op_type == "Constant" and "value" in node.attributes:
-                value = node.attributes["value"].as_tensor()
+                value = stored_value(node)
+                if value is None:
+                    raise NoTwin(f"Constant {_name(node)!r} holds no tensor.")
                 own = top and _name(node) in self.stored
                 self._bind(self._slot(node.outputs[0]), _name(node), value, parameters=own)
                 continue
@@ -290,4 +300,7 @@ def _name(node: ir.Node) -> str:
 def _subgraphs(node: ir.Node) -> list[ir.Graph]:
     """Branches in the order then, else; or the body."""
     names = ("then_branch", "else_branch", "body")
-    return [node.attributes[name].as_graph() for name in names if name in node.attributes]
+    found = [node.attributes[name] for name in names if name in node.attributes]
+    if any(attribute.type != ir.AttributeType.GRAPH for attribute in found):
+        raise NoTwin(f"{node.op_type} {node.name!r} has no graph where its body should be.")
+    return [attribute.as_graph() for attribute in found]

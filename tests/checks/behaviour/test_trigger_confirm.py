@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from auditor.artifacts.onnx_load import read_model
+from auditor.artifacts.onnx_parse import read_model
 from auditor.artifacts.onnx_runtime import OnnxRuntime
 from auditor.checks.behaviour.trigger_confirm import TriggerConfirmation
 from auditor.checks.interface import BehaviourContext, Budget, Skipped
