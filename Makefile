@@ -30,6 +30,7 @@ docs: $(STAMP)  ## renew the generated pages and build the site into site/
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m compileall -q auditor zoo cli.py  # an editable install is not compiled; a sandboxed child must not write
 	touch $(STAMP)
 
 clean:

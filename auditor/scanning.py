@@ -18,7 +18,7 @@ from auditor.artifacts.recognise import recognise
 from auditor.checks.interface import Check, FileCheck
 from auditor.checks.registry import all_checks, chosen
 from auditor.environment import environment
-from auditor.errors import AuditError
+from auditor.errors import AuditError, UsageError
 from auditor.findings import CheckResult, Finding, Severity
 from auditor.inputs import load_samples, load_training
 from auditor.options import ScanOptions
@@ -28,6 +28,7 @@ from auditor.report.build import About, Parts, build_error, build_report, displa
 from auditor.report.model import Backdoor, Report, SamplesRecord, SanitizedRecord, TriggerRecord
 from auditor.report.registry import problems as format_problems
 from auditor.samples.interface import Images
+from auditor.sandbox.host import Worker
 from auditor.sanitizing import sanitize_and_reaudit
 from auditor.stages import (
     BehaviourStage,
@@ -98,13 +99,14 @@ def scan(
         options = replace(options, data=data)
     started = time.monotonic()
     model = Path(path)
-    policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
-    every, notices = all_checks()
-    selected = chosen((r.check for r in every), options.checks, options.skip)
-    said = [*options.notices, *notices, *format_problems()]
-    work = _Work(model, options, policy, selected, told, said)
     try:
-        _audit(work)
+        kind = recognise(model)
+        # Started first: the child imports its modules while this process imports its own.
+        with light_worker(model, options, kind) as light:
+            work = _planned(model, options, told)
+            _audit(work, light)
+    except UsageError:
+        raise
     except AuditError as error:
         return build_error(
             display_path(model),
@@ -115,10 +117,17 @@ def scan(
     return _report(work, time.monotonic() - started)
 
 
-def _audit(work: _Work) -> None:
-    recognise(work.path)
+def _planned(model: Path, options: ScanOptions, told: Told) -> _Work:
+    """Which checks run under which policy. Raises `UsageError` for contradictory options."""
+    policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
+    every, notices = all_checks()
+    selected = chosen((r.check for r in every), options.checks, options.skip)
+    said = [*options.notices, *notices, *format_problems()]
+    return _Work(model, options, policy, selected, told, said)
+
+
+def _audit(work: _Work, light: Worker) -> None:
     with contextlib.ExitStack() as stack:
-        light = stack.enter_context(light_worker(work.path, work.options))
         behaviour_checks = [c for c in work.checks if not issubclass(c, FileCheck)]
         wanted = work.options.profile != "file" and behaviour_checks
         heavy = stack.enter_context(heavy_worker(work.path, work.options)) if wanted else None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.artifacts.interface import Description
+from auditor.artifacts.open import READERS
 from auditor.checks.interface import Check
 from auditor.checks.wire import from_wire
 from auditor.child.file_audit import description_from_wire
@@ -68,10 +69,11 @@ class Repaired:
     record: Mapping[str, Any]
 
 
-def light_worker(path: Path, options: ScanOptions) -> Worker:
-    """For parsing: no torch inside, started at once."""
+def light_worker(path: Path, options: ScanOptions, kind: str) -> Worker:
+    """For parsing a file of the `kind` that `recognise` told: no torch inside, started at once."""
     limits = Limits(memory=options.memory, timeout=options.timeout, threads=1)
-    prewarm = ("auditor.child.file_audit", "auditor.checks.registry")
+    reader = READERS[kind].partition(":")[0]
+    prewarm = (reader, "auditor.child.file_audit", "auditor.checks.registry")
     return Worker(limits=limits, prewarm=prewarm, readable=_readable(path))
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
 import auditor
@@ -64,12 +65,24 @@ def test_version_from_another_folder(tmp_path: Path) -> None:
     assert audit("--version", cwd=tmp_path).stdout.strip() == f"audit {auditor.__version__}"
 
 
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A valid file, so that the usage is what is wrong."""
+    value = onnx.helper.make_tensor_value_info
+    sides = [value(n, onnx.TensorProto.FLOAT, [1, 2]) for n in ("x", "y")]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "tiny", sides[:1], sides[1:])
+    path = tmp_path_factory.mktemp("tiny") / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph), path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("scan", "nothing.onnx"), "nothing.onnx"),
         (("scan", "x.onnx", "--fail-on", "sometimes"), "--fail-on"),
-        (("scan", "x.onnx", "--checks", "magic"), "magic"),
+        (("scan", "MODEL", "--checks", "magic"), "magic"),
         (("scan", "x.onnx", "--format", "papyrus"), "papyrus"),
         (("scan", "x.onnx", "--profile", "deep"), "--profile"),
         (("scan", "x.onnx", "--memory", "much"), "--memory"),
@@ -81,9 +94,10 @@ def test_version_from_another_folder(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_exit_2_without_traceback(
-    tmp_path: Path, arguments: tuple[str, ...], words: str
+    tmp_path: Path, tiny_model: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    done = audit(*arguments, cwd=tmp_path)
+    given = [str(tiny_model) if word == "MODEL" else word for word in arguments]
+    done = audit(*given, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

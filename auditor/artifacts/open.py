@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from auditor.artifacts.interface import Artifact
 from auditor.artifacts.recognise import recognise
+
+READERS = {
+    "onnx": "auditor.artifacts.onnx:OnnxArtifact",
+    "torchscript": "auditor.artifacts.torchscript:TorchScriptArtifact",
+    "pt2": "auditor.artifacts.exported:ExportedArtifact",
+}
+"""What `recognise` tells -> the class that reads it, imported when such a file is met."""
 
 
 def open_artifact(path: str | Path) -> Artifact:
@@ -15,15 +24,5 @@ def open_artifact(path: str | Path) -> Artifact:
     refuse by name), each in one sentence.
     """
     path = Path(path)
-    kind = recognise(path)
-    if kind == "torchscript":
-        from auditor.artifacts.torchscript import TorchScriptArtifact
-
-        return TorchScriptArtifact(path)
-    if kind == "pt2":
-        from auditor.artifacts.exported import ExportedArtifact
-
-        return ExportedArtifact(path)
-    from auditor.artifacts.onnx import OnnxArtifact
-
-    return OnnxArtifact(path)
+    module, _, name = READERS[recognise(path)].partition(":")
+    return cast(Artifact, getattr(import_module(module), name)(path))

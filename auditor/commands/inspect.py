@@ -33,9 +33,9 @@ def inspect(
     from auditor.options import ScanOptions
     from auditor.stages import audit_file, light_worker
 
-    recognise(model)
+    kind = recognise(model)
     options = ScanOptions()
-    with light_worker(model, options) as worker:
+    with light_worker(model, options, kind) as worker:
         stage = audit_file(worker, model, ())
     if stage.died is not None or stage.description is None:
         raise stage.died or RuntimeError("the file was not described")
