@@ -48,17 +48,21 @@ def load_training(options: ScanOptions, description: Description | None) -> Imag
 
 
 def _read(
-    source: str | Path, options: ScanOptions, split: str, description: Description | None
+    source: str | Path | Images, options: ScanOptions, split: str, description: Description | None
 ) -> Images:
-    images = read_samples(
-        source,
-        root=options.data_root,
-        split=split,
-        limit=_FIRST_LOOK if split == "test" else None,
-        seed=options.seed,
-        size=options.overrides.size or _fixed_size(description),
-        download=options.download,
-    )
+    limit = _FIRST_LOOK if split == "test" else None
+    if isinstance(source, Images):
+        images = source.shuffled(options.seed, limit)
+    else:
+        images = read_samples(
+            source,
+            root=options.data_root,
+            split=split,
+            limit=limit,
+            seed=options.seed,
+            size=options.overrides.size or _fixed_size(description),
+            download=options.download,
+        )
     affordable = max(10, _MOST_VALUES // max(1, int(np.prod(images.pixels.shape[1:]))))
     return images if len(images) <= affordable else images.shuffled(options.seed, affordable)
 

@@ -15,6 +15,7 @@ from auditor.sandbox.limits import GIB
 if TYPE_CHECKING:
     from auditor.policy.baseline import Baseline
     from auditor.policy.model import Policy
+    from auditor.samples.interface import Images
 
 PROFILES = ("file", "data-free", "full")
 
@@ -29,7 +30,7 @@ class ScanOptions:
     context's `options` (``robustness.epsilons``). `notices` are the caller's words for the report.
     """
 
-    data: str | Path | None = None
+    data: str | Path | Images | None = None
     data_root: Path | None = None
     train_data: str | Path | None = None
     split: str = "test"

@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from auditor.artifacts.recognise import recognise
 from auditor.checks.interface import Check, FileCheck
 from auditor.checks.registry import all_checks, chosen
@@ -28,6 +31,7 @@ from auditor.report.build import About, Parts, build_error, build_report, displa
 from auditor.report.model import Backdoor, Report, SamplesRecord, SanitizedRecord, TriggerRecord
 from auditor.report.registry import problems as format_problems
 from auditor.samples.interface import Images
+from auditor.samples.npz import from_arrays
 from auditor.sandbox.host import Worker
 from auditor.sanitizing import sanitize_and_reaudit
 from auditor.stages import (
@@ -45,6 +49,9 @@ from auditor.stages import (
 from auditor.verdict import decide
 
 __all__ = ["ScanOptions", "scan"]
+
+Arrays = tuple[ArrayLike, ArrayLike]
+"""Images and their labels."""
 
 _BASE_BUDGET, _PER_CLASS = 60.0, 2.0
 _CRASHED = "sandbox"
@@ -83,20 +90,25 @@ class _Work:
 
 def scan(
     path: str | Path,
-    data: str | Path | None = None,
+    data: str | Path | Images | Arrays | None = None,
     options: ScanOptions | None = None,
     *,
     told: Told = lambda what: None,
 ) -> Report:
     """Audit the model file at `path`, with labelled samples from `data` if given.
 
+    `data` is what ``--data`` takes, or arrays (x, y) as `auditor.samples.npz.from_arrays` reads
+    them: images (N, C, H, W), (N, H, W, C) or (N, H, W), uint8 or float, and labels (N,).
+
     Never raises for what is wrong with the model file or the samples: the report then has an
-    ``error`` and exit code 2. Raises `UsageError` for contradictory options. `told` is called with
-    the name of each step as it starts.
+    ``error`` and exit code 2. Raises `UsageError` for contradictory options and `UnreadableSamples`
+    for arrays that are no labelled images. `told` is called with the name of each step as it
+    starts.
     """
     options = options or ScanOptions()
     if data is not None:
-        options = replace(options, data=data)
+        given = _from_arrays(data) if isinstance(data, tuple) else data
+        options = replace(options, data=given)
     started = time.monotonic()
     model = Path(path)
     try:
@@ -115,6 +127,16 @@ def scan(
             seed=options.seed,
         )
     return _report(work, time.monotonic() - started)
+
+
+def _from_arrays(pair: Arrays) -> Images:
+    if len(pair) != 2:
+        raise UsageError(f"data must be a pair (images, labels), not {len(pair)} values")
+    try:
+        x, y = (np.asarray(side) for side in pair)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"data cannot be read as arrays: {error}") from error
+    return from_arrays(x, y, "arrays")
 
 
 def _planned(model: Path, options: ScanOptions, told: Told) -> _Work:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from auditor import ScanOptions, scan
+from auditor.errors import UnreadableSamples, UsageError
 from auditor.manifest import manifest_path, read_manifest
 from auditor.report.model import Report, report_schema
 from auditor.samples.readers import read_samples
@@ -203,6 +204,19 @@ def test_samples_of_the_wrong_size_do_not_pass_silently(tmp_path: Path, digits_z
     report = audit(digits_zoo / "clean.onnx", data=tmp_path / "s.npz", checks=("accuracy",))
     chance = any("near chance" in notice for notice in report.notices)
     assert report.error is not None or chance
+
+
+def test_arrays_serve_as_samples(digits_zoo: Path) -> None:
+    digits = read_samples("digits")
+    options = ScanOptions(checks=("accuracy",))
+    report = scan(digits_zoo / "clean.onnx", (digits.pixels, digits.labels), options)
+    assert report.samples is not None
+    assert report.samples.clean_accuracy is not None
+    assert report.samples.clean_accuracy > 0.9
+    with pytest.raises(UnreadableSamples, match="counts must agree"):
+        scan(digits_zoo / "clean.onnx", (digits.pixels, digits.labels[1:]), options)
+    with pytest.raises(UsageError, match="pair"):
+        scan(digits_zoo / "clean.onnx", (digits.pixels,), options)  # type: ignore[arg-type]
 
 
 def test_a_slow_model_is_stopped_and_reported(digits_zoo: Path) -> None:

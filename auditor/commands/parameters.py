@@ -12,7 +12,7 @@ from auditor.commands.common import BEHAVIOUR, GATE, INPUT, LIMITS, OUTPUT, numb
 if TYPE_CHECKING:
     from auditor.samples.preprocessing import Overrides
 
-FORMATS = "table, json, html, markdown, sarif, cyclonedx, junit; several with commas"
+FORMATS = "table, json, html, markdown, sarif, cyclonedx, junit, csv; several with commas"
 DATA = (
     "Labelled clean samples: a folder per class, .npz with x and y, IDX folder, .tar, or "
     "digits, mnist, fashion-mnist, cifar10."
@@ -71,8 +71,12 @@ JsonOnly: TypeAlias = Annotated[
 NoImages: TypeAlias = Annotated[
     bool, Option("--no-images", help="Leave pictures of samples out.", rich_help_panel=OUTPUT)
 ]
-Quiet: TypeAlias = Annotated[bool, Option("--quiet", "-q", rich_help_panel=OUTPUT)]
-NoColor: TypeAlias = Annotated[bool, Option("--no-color", rich_help_panel=OUTPUT)]
+Quiet: TypeAlias = Annotated[
+    bool, Option("--quiet", "-q", help="One line per model.", rich_help_panel=OUTPUT)
+]
+NoColor: TypeAlias = Annotated[
+    bool, Option("--no-color", help="Plain text.", rich_help_panel=OUTPUT)
+]
 FailOn: TypeAlias = Annotated[
     str | None,
     Option(help="critical, high, medium, low or never (default: high).", rich_help_panel=GATE),
