@@ -20,6 +20,8 @@ from auditor.bounds.trace import trace
 LEAST_MARGIN = 1e-6
 ROUNDING_FACTOR = 10.0
 _SPECIFICATIONS = 64
+_WIDEST = 8_000
+"""Elements of the widest layer in a batch: beyond, a batch saves nothing and its padding costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Certifier:
         sample = torch.cat([images[:1]] * 2) if len(images) < 2 else images[:2]
         probe = trace(function, sample)
         widest = max(_size(node.shape) for node in probe.nodes)
-        self.batch = batch or max(2, min(8, 50_000 // max(1, widest)))
+        self.batch = batch or max(2, min(8, _WIDEST // max(1, widest)))
         self.function = function
         repeats = -(-self.batch // len(sample))
         self.network: Network = trace(function, torch.cat([sample] * repeats)[: self.batch])

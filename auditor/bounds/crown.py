@@ -68,24 +68,31 @@ class Crown:
     def _tighten(self, position: int, op: Nonlinear) -> None:
         """Backward bounds for the elements of node `position` where `op` would profit."""
         low, high = self.ends[position]
-        wanted = op.loose((low, high)).flatten(1).any(0).nonzero().flatten()
+        loose = op.loose((low, high)).flatten(1)
         # Behind a nonlinearity the interval of its tightened input is as good as a backward pass.
-        if not len(wanted) or position in self.lines or self._exact(position):
+        if not bool(loose.any()) or position in self.lines or self._exact(position):
             return
         batch, size = low.shape[0], low[0].numel()
         widest = max(int(e[0][0].numel()) for e in self.ends[: position + 1])
         chunk = max(1, MEMORY // max(1, 2 * widest * batch))
         new_low, new_high = low.flatten(1).clone(), high.flatten(1).clone()
-        for part in torch.split(wanted, chunk):
+        # Each sample has its own few loose elements: row s asks for the s-th of every sample.
+        order = loose.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+        for part in torch.split(order[:, : int(loose.sum(1).max())], chunk, dim=1):
             if not self.refine():
                 break
-            rows = torch.zeros(len(part), batch, size, dtype=low.dtype, device=low.device)
-            rows[torch.arange(len(part)), :, part] = 1.0
-            rows = rows.reshape(len(part), *low.shape)
+            rows = torch.zeros(part.shape[1], batch, size, dtype=low.dtype, device=low.device)
+            rows.scatter_(2, part.T.unsqueeze(2), 1.0)
+            rows = rows.reshape(part.shape[1], *low.shape)
             found = self._backward(position, torch.cat([rows, -rows]))
-            below, above = found[: len(part)].T, -found[len(part) :].T
-            new_low[:, part] = torch.maximum(new_low[:, part], below)
-            new_high[:, part] = torch.minimum(new_high[:, part], above)
+            below, above = found[: part.shape[1]].T, -found[part.shape[1] :].T
+            # Rows past a sample's last loose element change nothing: no bound depends on the batch.
+            asked = loose.gather(1, part)
+            known_low, known_high = new_low.gather(1, part), new_high.gather(1, part)
+            below = torch.where(asked, torch.maximum(known_low, below), known_low)
+            above = torch.where(asked, torch.minimum(known_high, above), known_high)
+            new_low.scatter_(1, part, below)
+            new_high.scatter_(1, part, above)
         # Rounding may let the ends cross by a hair; the wider reading is the safe one.
         low_end, high_end = torch.minimum(new_low, new_high), torch.maximum(new_low, new_high)
         self.ends[position] = (low_end.reshape(low.shape), high_end.reshape(low.shape))
