@@ -15,6 +15,7 @@ import typer
 from auditor.commands import (
     checks,
     compare,
+    fleet,
     inspect,
     policy,
     robustness,
@@ -58,7 +59,7 @@ def root(
         os.environ["AUDIT_DEBUG"] = "1"
 
 
-for _module in (scan, robustness, sanitize, inspect, checks, rules, show, compare, policy):
+for _module in (scan, fleet, robustness, sanitize, inspect, checks, rules, show, compare, policy):
     _module.register(app)
 
 

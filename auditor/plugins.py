@@ -7,10 +7,11 @@ with its first owner.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 BUILTIN: dict[str, tuple[str, ...]] = {
@@ -79,8 +80,14 @@ def _resolve(spec: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+@cache
+def _installed(finder: Callable[..., Iterable[EntryPoint]], group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of `group`; looked up once a process, for it reads every distribution."""
+    return tuple(finder(group=group))
+
+
 def _third_party(group: str, taken: set[str], notices: list[str]) -> Iterator[Plugin]:
-    for entry in entry_points(group=group):
+    for entry in _installed(entry_points, group):
         origin = entry.dist.name if entry.dist is not None else "unknown"
         try:
             value = entry.load()

@@ -48,7 +48,7 @@ class CsvFormat(Format):
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([_cell(v) for v in _row(report)] for report in reports)
+        writer.writerows([safe_cell(v) for v in _row(report)] for report in reports)
         return stream.getvalue()
 
 
@@ -75,7 +75,8 @@ def _row(report: Report) -> list[str | int | float | None]:
     ]
 
 
-def _cell(value: str | int | float | None) -> str | int | float:
+def safe_cell(value: str | int | float | None) -> str | int | float:
+    """`value` as a cell no spreadsheet runs; None is empty."""
     if value is None:
         return ""
     if not isinstance(value, str):

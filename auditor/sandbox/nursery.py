@@ -18,8 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextvars import ContextVar, Token
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 from auditor.errors import SandboxError
 from auditor.sandbox import spawn
@@ -181,7 +181,8 @@ class Nursery:
     def __init__(self, shelves: Sequence[Sequence[str]]) -> None:
         self._shelves = [tuple(shelf) for shelf in shelves]
         self._zygotes: dict[tuple[str, ...], Zygote | None] = {}
-        self._token: Token[Nursery | None] | None = None
+        self._lock = threading.Lock()
+        self._stack = contextlib.ExitStack()
 
     def starter(self, prewarm: Sequence[str]) -> Starter | None:
         """What starts a process that has `prewarm` imported, or None."""
@@ -189,9 +190,10 @@ class Nursery:
         shelf = next((s for s in self._shelves if wanted <= set(s)), None)
         if sys.platform != "linux" or shelf is None:
             return None
-        zygote = self._zygotes.get(shelf)
-        if shelf not in self._zygotes or (zygote is not None and not zygote.alive):
-            zygote = self._zygotes[shelf] = _sound_zygote(shelf)
+        with self._lock:
+            zygote = self._zygotes.get(shelf)
+            if shelf not in self._zygotes or (zygote is not None and not zygote.alive):
+                zygote = self._zygotes[shelf] = _sound_zygote(shelf)
         if zygote is None:
             return None
         warm = zygote
@@ -211,13 +213,21 @@ class Nursery:
                 zygote.close()
         self._zygotes.clear()
 
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Workers started in here are forks; the zygotes stay for the next time."""
+        token = _ACTIVE.set(self)
+        try:
+            yield
+        finally:
+            _ACTIVE.reset(token)
+
     def __enter__(self) -> Nursery:
-        self._token = _ACTIVE.set(self)
+        self._stack.enter_context(self.active())
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._token is not None:
-            _ACTIVE.reset(self._token)
+        self._stack.close()
         self.close()
 
 
