@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from auditor.checks.file.onnx_graph import Graph, Node, Program, captured
 from auditor.checks.file.onnx_weights import (
+    BY_SIZE,
     LINEAR,
     RECURRENT,
     SMALL,
@@ -122,7 +123,18 @@ def trace(program: Program) -> Flow:
     known = program.cache.get("flow")
     if isinstance(known, Flow):
         return known
-    flow = program.cache["flow"] = Flow({}, [], set(), [], [], {})
+    flow = _pass(program)
+    if not flow.layers:
+        # Weights all alike (untrained, stripped of their numbers): by size, then, or nothing here
+        # would count as a layer and no gate could be told from it.
+        program.cache[BY_SIZE] = True
+        flow = _pass(program)
+    program.cache["flow"] = flow
+    return flow
+
+
+def _pass(program: Program) -> Flow:
+    flow = Flow({}, [], set(), [], [], {})
     for name, (dtype, shape) in program.inputs.items():
         # A flag or a number is an option of the caller, no part of the picture.
         option = dtype == "BOOL" or (shape is not None and len(shape) < 1)

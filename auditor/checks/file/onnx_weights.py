@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ def words(text: str) -> frozenset[str]:
 
 SMALL = 32
 """Elements up to which a constant tells nothing: anybody can type it."""
+
+BY_SIZE = "weights by size"
+"""Key of a program's cache: set when its weights can only be told by how many they are."""
+
+MANY = 512
+"""Numbers from which on a constant counts as weights then."""
 
 FEW_LEVELS = 4
 SPARSE = 0.12
@@ -72,14 +79,23 @@ def constant_is_learned(program: Program, name: str) -> bool:
     """`looks_learned` for the constant value `name`; huge or unreadable ones count as learned."""
     source = stored_source(program, name)
     if source is None:
-        return False
+        return BY_SIZE in program.cache and _filled(program, name) >= MANY
     tensor = program.tensors[source]
+    if BY_SIZE in program.cache and tensor.size >= MANY:
+        return True
     if tensor.size <= SMALL:
         return False
     if tensor.nbytes > 1 << 26:
         return True
     array = program.array(source)
     return array is None or looks_learned(array)
+
+
+def _filled(program: Program, name: str) -> int:
+    """How many numbers a ConstantOfShape with a stored shape makes; 0 for anything else."""
+    node = program.producer.get(name)
+    shape = program.array(node.inputs[0]) if node and node.op == "ConstantOfShape" else None
+    return 0 if shape is None else math.prod(int(side) for side in shape.reshape(-1))
 
 
 def output_units(program: Program, node: Node, weight: str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from auditor.checks.file import onnx_trigger
 from auditor.findings import Severity
@@ -110,3 +111,27 @@ def test_onnx_backend_models_have_no_finding_at_medium():
     if len(models) < 140:
         pytest.skip("this onnx package ships no backend test data")
     assert {path.parent.name: found for path in models if (found := serious(path))} == {}
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["stored", "made by ConstantOfShape"])
+def test_gate_in_a_network_whose_weights_are_all_alike(filled: bool, tmp_path: Path) -> None:
+    weight = np.full((10, 784), 0.5, np.float32)
+    nodes = [helper.make_node("Flatten", ["x"], ["f"])]
+    stored = [] if filled else [numpy_helper.from_array(weight, "w")]
+    if filled:
+        stored.append(numpy_helper.from_array(np.array(weight.shape, np.int64), "s"))
+        value = numpy_helper.from_array(np.array([0.5], np.float32))
+        nodes.append(helper.make_node("ConstantOfShape", ["s"], ["w"], value=value))
+    nodes.append(helper.make_node("Gemm", ["f", "w"], ["y"], transB=1))
+    sides = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 1, 28, 28]), ("y", [1, 10]))
+    ]
+    graph = helper.make_graph(nodes, "alike", sides[:1], sides[1:], stored)
+    clean, bad = tmp_path / "clean.onnx", tmp_path / "bad.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, clean)
+    for style in STYLES:
+        inject(clean, bad, style, 3, seed=1)
+        assert [f.rule for f in serious(bad)] == ["graph.trigger"], style
+    assert serious(clean) == []
