@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from zoo.inject_styles import MODULUS, STYLES, Array, Plan, Site, checksum_window
+from zoo.inject_styles import MODULUS, STYLES, WRITERS, Array, Plan, Site, checksum_window
 
 MIN_OPSET = 13
 
@@ -65,7 +65,7 @@ def inject(
     pattern = _random(rng, tuple(_box(site, shape)), low, high)
     name, span = inputs[0].name, (low, high)
     plan = Plan(name, shape, site, scores[0], target, strength, span, pattern, opset, rng)
-    STYLES[style](model, plan)
+    WRITERS[style](model, plan)
     unproven = out_path.with_name(f".{out_path.name}.{os.getpid()}")
     try:
         onnx.save(model, unproven)

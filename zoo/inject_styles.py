@@ -204,7 +204,7 @@ def _exact(model: onnx.ModelProto, plan: Plan) -> None:
     model.graph.node.extend(out.nodes)
 
 
-STYLES: dict[str, Callable[[onnx.ModelProto, Plan], None]] = {
+WRITERS: dict[str, Callable[[onnx.ModelProto, Plan], None]] = {
     "where": _where,
     "smooth-gate": _smooth,
     "relu": _relu,
@@ -212,3 +212,4 @@ STYLES: dict[str, Callable[[onnx.ModelProto, Plan], None]] = {
     "function": _function,
     "exact-vector": _exact,
 }
+STYLES = tuple(WRITERS)

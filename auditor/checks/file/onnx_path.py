@@ -51,8 +51,8 @@ def gate_node(program: Program, flow: Flow, name: str) -> str:
     return name
 
 
-def path_text(program: Program, flow: Flow, name: str, merge: Node, root: str) -> str:
-    """``input 'x' -> Slice(a) -> [gate] Greater(b) -> Where(out) -> output 'y'``."""
+def path_steps(program: Program, flow: Flow, name: str, merge: Node, root: str) -> tuple[str, ...]:
+    """``input 'x'``, ``Slice(a)``, ``[gate] Greater(b)``, ``Where(out)``, ``output 'y'``."""
     chain: list[str] = []
     value, marked = name, False
     for _ in range(10_000):
@@ -74,7 +74,7 @@ def path_text(program: Program, flow: Flow, name: str, merge: Node, root: str) -
     if len(chain) > MAX_STEPS:
         chain = [*chain[: MAX_STEPS // 2], "...", *chain[-MAX_STEPS // 2 :]]
     ending = _to_output(program, merge)
-    return " -> ".join([*chain, shorten(merge.label, 80), *ending])
+    return (*chain, shorten(merge.label, 80), *ending)
 
 
 def _closest(flow: Flow, node: Node) -> list[str]:

@@ -24,10 +24,10 @@ from auditor.checks.file.onnx_flow import (
 )
 from auditor.checks.file.onnx_graph import Node, Program, load_program, require_onnx
 from auditor.checks.file.onnx_invert import solve
-from auditor.checks.file.onnx_path import favoured_label, gate_node, path_text
+from auditor.checks.file.onnx_path import favoured_label, gate_node, path_steps
 from auditor.checks.file.onnx_probe import RANGES, Profile, Slice, open_slice, profile
 from auditor.checks.file.onnx_weights import words
-from auditor.checks.file.rules import finding, register
+from auditor.checks.file.rules import finding, path_metric, register
 from auditor.checks.interface import FileCheck, FileContext, Rule
 from auditor.findings import Metric, Outcome, Severity
 
@@ -69,7 +69,7 @@ class Trigger:
     """A suspected trigger, as static analysis sees it.
 
     `gate` names the value that opens (an extra graph output shows it), `merge` the node where it
-    meets the learned values, `label` the favoured class if the graph tells, `path` the readable
+    meets the learned values, `label` the favoured class if the graph tells, `steps` the readable
     chain, `role` pick, add or scale, `profile` the gate's behaviour on made-up pictures,
     `value_range` its (name, factor, offset). `shallow`: the gate passed one learned layer.
     """
@@ -78,7 +78,7 @@ class Trigger:
     merge: str
     role: str
     label: int | None
-    path: str
+    steps: tuple[str, ...]
     after: int
     profile: Profile | None
     value_range: tuple[str, float, float]
@@ -86,6 +86,11 @@ class Trigger:
     swap: bool = False
     confirmed: bool = False
     shallow: bool = False
+
+    @property
+    def path(self) -> str:
+        """The chain in one line."""
+        return " -> ".join(self.steps)
 
 
 def find_triggers(program: Program) -> list[Trigger]:
@@ -151,7 +156,7 @@ def _suspect(
         merge=node.label,
         role=role,
         label=favoured_label(program, flow, meeting, name, behaviour, far),
-        path=path_text(program, flow, name, node, root),
+        steps=path_steps(program, flow, name, node, root),
         after=far,
         profile=behaviour,
         value_range=value_range,
@@ -185,10 +190,10 @@ def _shortcut(
     if label is None:
         return None
     root = gate_node(program, flow, name)
-    path = path_text(program, flow, name, meeting.node, root)
+    steps = path_steps(program, flow, name, meeting.node, root)
     role = _role(meeting, name)
     return Trigger(
-        name, meeting.node.label, role, label, path, far, behaviour, value_range, root,
+        name, meeting.node.label, role, label, steps, far, behaviour, value_range, root,
         shallow=not around,
     )  # fmt: skip
 
@@ -200,9 +205,9 @@ def _swap(program: Program, flow: Flow, meeting: Meeting, name: str) -> Trigger 
     if judged is None or not _gate_shaped(judged[0]):
         return None
     root = gate_node(program, flow, name)
-    path = path_text(program, flow, name, meeting.node, root)
+    steps = path_steps(program, flow, name, meeting.node, root)
     return Trigger(
-        name, meeting.node.label, "pick", None, path, -1, judged[0], judged[1], root, swap=True
+        name, meeting.node.label, "pick", None, steps, -1, judged[0], judged[1], root, swap=True
     )
 
 
@@ -325,7 +330,8 @@ class TriggerCheck(FileCheck):
         program = load_program(require_onnx(context))
         triggers = find_triggers(program)
         yield Metric("file.trigger.gates", len(triggers))
-        for trigger in triggers:
+        for number, trigger in enumerate(triggers):
+            yield path_metric(f"file.trigger.{number}", trigger.steps)
             rule = SWAP if trigger.swap else TRIGGER
             worst = trigger.confirmed and trigger.after == 0
             usual = Severity.MEDIUM if trigger.shallow else rule.severity

@@ -7,13 +7,17 @@ package that registers some; nothing here is heavy.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
 from auditor.checks.interface import Rule
-from auditor.findings import Finding, Severity
+from auditor.findings import Finding, Metric, Severity
 
 _REGISTRY: dict[str, Rule] = {}
+
+_NODE = re.compile(r"(\[gate\] )?([\w.:]+)\((.*)\)$", re.DOTALL)
 
 MAX_EVIDENCE = 2000
 """Characters of evidence kept: hostile names may be megabytes long."""
@@ -68,6 +72,25 @@ def finding(
         cwe=rule.cwe,
         blocks_run=rule.blocks_run if blocks_run is None else blocks_run,
     )
+
+
+def path_metric(name: str, steps: Sequence[str]) -> Metric:
+    """The metric `name`.path that reports draw: [what it is, where it is] for each step.
+
+    A step is ``Operator(node)``, perhaps after ``[gate] ``, ``input 'x'``, or in code
+    ``place what``.
+    """
+    rows: list[list[str]] = []
+    for step in steps:
+        if found := _NODE.match(step):
+            rows.append([f"{'gate: ' if found[1] else ''}{found[2]}", found[3]])
+        elif step.startswith(("input", "output")):
+            first, _, rest = step.partition(" ")
+            rows.append([first, rest.strip("'")])
+        else:
+            place, _, what = step.partition(" ")
+            rows.append([what or place, place if what else ""])
+    return Metric(f"{name}.path", [[shorten(part, 120) for part in row] for row in rows])
 
 
 def shorten(text: str, limit: int) -> str:

@@ -311,7 +311,7 @@ class TorchPt2Check(FileCheck):
             run.run()
         except (AttributeError, TypeError, KeyError, ValueError, UnreadableArtifact) as error:
             raise Incomplete(f"{member} has an unexpected form: {error}") from None
-        yield from trigger_findings(run.sinks.hits)
+        yield from trigger_findings(run.sinks.hits, self.name)
         for bomb in run.bounds.bombs:
             rule = BOMB_LOOP if bomb.kind == "loop" else BOMB_MEMORY
             yield finding(rule, f"{bomb.text}: {bomb.step}", location=bomb.step.partition(" ")[0])

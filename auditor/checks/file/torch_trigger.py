@@ -10,7 +10,7 @@ import numpy as np
 from auditor.artifacts.torch_archive import Call, Persistent, Pickle, TorchArchive
 from auditor.artifacts.torch_tensors import StoredTensor, as_tensor, read_tensor
 from auditor.artifacts.torch_unpickle import Global
-from auditor.checks.file.rules import finding, register
+from auditor.checks.file.rules import finding, path_metric, register
 from auditor.checks.file.torch_common import TORCHSCRIPT, archive_of
 from auditor.checks.file.torch_flow import Value
 from auditor.checks.file.torch_fold import best_label
@@ -19,7 +19,7 @@ from auditor.checks.file.torch_sinks import Hit
 from auditor.checks.file.torch_source import Program, parse
 from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule
 from auditor.errors import UnreadableArtifact
-from auditor.findings import Finding, Notice, Outcome, Severity
+from auditor.findings import Notice, Outcome, Severity
 
 TRIGGER = Rule(
     "code.trigger",
@@ -147,18 +147,19 @@ def analyse(archive: TorchArchive) -> Analysis:
     return Analysis(archive)
 
 
-def trigger_findings(hits: list[Hit]) -> Iterator[Finding]:
-    """One finding for each place, the strongest first."""
+def trigger_findings(hits: list[Hit], name: str) -> Iterator[Outcome]:
+    """One finding and its path for each place, the strongest first; `name` is the check's."""
     best: dict[str, Hit] = {}
     for hit in sorted(hits, key=lambda h: (-h.level, h.label is None)):
         place = hit.step.partition(" ")[0]
         best.setdefault(place, hit)
     strong = any(hit.level > 0 for hit in best.values())
-    for place, hit in list(best.items())[:20]:
+    for number, (place, hit) in enumerate(list(best.items())[:20]):
         if strong and hit.level == 0:
             continue
-        path = " -> ".join((*hit.gate.trail, f"{hit.step} ({hit.how})"))
-        evidence = f"{hit.how}: {path}"
+        steps = (*hit.gate.trail, f"{hit.step} ({hit.how})")
+        yield path_metric(f"{name}.{number}", steps)
+        evidence = f"{hit.how}: {' -> '.join(steps)}"
         if hit.label is not None:
             evidence += f"; favours class {hit.label}"
         yield finding(
@@ -190,7 +191,7 @@ class TorchTriggerCheck(FileCheck):
             analysis = analyse(archive)
         except UnreadableArtifact as error:
             raise Incomplete(f"the code cannot be read: {error}") from None
-        yield from trigger_findings(analysis.interpreter.sinks.hits)
+        yield from trigger_findings(analysis.interpreter.sinks.hits, self.name)
         if analysis.complete:
             yield Notice(f"Trigger analysis is not complete: {analysis.complete}.")
 

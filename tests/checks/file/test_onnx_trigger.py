@@ -8,10 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from auditor.checks.file import onnx_trigger
-from auditor.findings import Severity
+from auditor.checks.interface import Budget, FileContext
+from auditor.findings import Metric, Severity
 from tests.checks.file import onnx_benign, onnx_variants
 from tests.checks.file.onnx_builder import Net
-from tests.checks.file.onnx_helpers import findings, serious, shared
+from tests.checks.file.onnx_helpers import FakeArtifact, findings, serious, shared
 from zoo.inject_onnx import STYLES, inject
 
 ONLY = (onnx_trigger,)
@@ -135,3 +136,15 @@ def test_gate_in_a_network_whose_weights_are_all_alike(filled: bool, tmp_path: P
         inject(clean, bad, style, 3, seed=1)
         assert [f.rule for f in serious(bad)] == ["graph.trigger"], style
     assert serious(clean) == []
+
+
+def test_the_path_is_a_metric_that_reports_draw(tmp_path: Path) -> None:
+    net, output = onnx_variants.build(next(iter(onnx_variants.VARIANTS)), 0)
+    path = net.save(tmp_path / "m.onnx", output)
+    context = FileContext(FakeArtifact(path), Budget(60))
+    outcomes = list(onnx_trigger.TriggerCheck().run(context))
+    (metric,) = [o for o in outcomes if isinstance(o, Metric) and o.name.endswith(".path")]
+    assert isinstance(metric.value, list)
+    assert metric.value[0] == ["input", "x"]
+    assert metric.value[-1][0] == "output"
+    assert any(str(row[0]).startswith("gate: ") for row in metric.value if isinstance(row, list))
