@@ -41,8 +41,9 @@ class ScanOptions:
     skip: tuple[str, ...] = ()
     profile: str = "full"
     sanitize: bool | None = None
-    method: str = "fine-pruning"
+    method: str = "auto"
     max_accuracy_drop: float = 0.02
+    slim: bool = False
     out: Path | None = None
     images: bool = True
     memory: int = 6 * GIB

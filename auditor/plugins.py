@@ -46,7 +46,26 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.inversion.transforms:KernelFilter",
         "auditor.inversion.transforms:FlowField",
     ),
-    "audit.sanitizers": ("auditor.sanitize.fine_pruning:FinePruning",),
+    "audit.poison": (
+        "auditor.poison.clustering:ActivationClustering",
+        "auditor.poison.spectral:SpectralSignatures",
+        "auditor.poison.spectral:RobustWhitening",
+        "auditor.poison.reclassify:Reclassification",
+        "auditor.poison.trigger:TriggerSearch",
+        "auditor.poison.label_noise:LabelNoise",
+        "auditor.poison.superimpose:Superimposing",
+        "auditor.poison.duplicates:Duplicates",
+        "auditor.poison.outliers:Outliers",
+    ),
+    "audit.sanitizers": (
+        "auditor.sanitize.lipschitz:LipschitzPruning",
+        "auditor.sanitize.unlearning:Unlearning",
+        "auditor.sanitize.universal:UniversalUnlearning",
+        "auditor.sanitize.fine_pruning:FinePruning",
+        "auditor.sanitize.ibau:Ibau",
+        "auditor.sanitize.neuron_pruning:AdversarialPruning",
+        "auditor.sanitize.activation_bounds:ActivationBounds",
+    ),
 }
 
 

@@ -180,10 +180,17 @@ def _audit(work: _Work, light: Worker) -> None:
             work.told,
         )
         work.notices.extend(work.behaviour.notices)
-        if work.behaviour.died is None and _should_sanitize(work):
+        wanted = _repair_wanted(work) if work.behaviour.died is None else ""
+        if wanted:
             work.told("sanitizing")
             work.sanitized = sanitize_and_reaudit(
-                heavy, work.path, work.behaviour, work.samples, work.options, work.notices
+                heavy,
+                work.path,
+                work.behaviour,
+                work.samples,
+                work.options,
+                work.notices,
+                graph=wanted == "graph",
             )
 
 
@@ -212,24 +219,28 @@ def _budget(work: _Work) -> float:
     return _BASE_BUDGET + _PER_CLASS * max(0, classes - 10)
 
 
-def _should_sanitize(work: _Work) -> bool:
-    if work.options.sanitize is False or work.samples is None:
-        if work.options.sanitize and work.samples is None:
-            work.notices.append("Not sanitized: needs labelled samples (--data).")
-        return False
+def _repair_wanted(work: _Work) -> str:
+    """``graph`` to cut trigger logic out, ``weights`` to change parameters, or nothing."""
+    if work.options.sanitize is False:
+        return ""
+    asked = bool(work.options.sanitize)
     findings = [f for r in work.results for f in r.findings if f.severity >= Severity.MEDIUM]
-    if any(f.rule.startswith(("graph.trigger", "code.trigger")) for f in findings):
+    if any(f.rule.startswith("graph.trigger") for f in findings):
+        return "graph"
+    if any(f.rule.startswith("code.trigger") for f in findings):
         # A repair of weights would leave the gate in place and call the copy clean.
         work.notices.append(
-            "Not sanitized: the trigger sits in the graph or the code, and changing weights does "
-            "not remove it. Take the architecture from a source you trust."
+            "Not sanitized: the trigger sits in the code of the file, which is never edited, and "
+            "changing weights does not remove it. Take the architecture from a source you trust."
         )
-        return False
+        return ""
+    if work.samples is None:
+        return "weights" if asked else ""
     behaviour = [f for r in work.behaviour.results for f in r.findings]
     suspicious = any(
         f.severity >= Severity.MEDIUM and f.target_class is not None for f in behaviour
     )
-    return bool(work.options.sanitize) or suspicious
+    return "weights" if asked or suspicious else ""
 
 
 def _report(work: _Work, seconds: float) -> Report:

@@ -33,6 +33,8 @@ from auditor.sandbox.transport import Message
 FILE_SECONDS = 20.0
 SANITIZE_SECONDS = 60.0
 REAUDIT_SECONDS = 30.0
+MOST_SCORED = 4000
+"""Samples on which a copy is compared with its original."""
 
 Told = Callable[[str], None]
 """Progress: the name of what starts now."""
@@ -62,11 +64,17 @@ class BehaviourStage:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """Changed parameters by name, untrusted until `Artifact.write` has checked their shapes."""
+    """Changed parameters by name, untrusted until `Artifact.write` has checked their shapes.
+
+    `model` is a whole ONNX file instead, where nodes were added or cut: untrusted like the file it
+    comes from, and audited like it before it is handed out. `candidates` has a row a method.
+    """
 
     method: str
     changes: Mapping[str, NDArray[Any]]
     record: Mapping[str, Any]
+    model: bytes | None = None
+    candidates: Sequence[Mapping[str, Any]] = ()
 
 
 def light_worker(path: Path, options: ScanOptions, kind: str) -> Worker:
@@ -168,13 +176,6 @@ def _behave_request(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     about, arrays = to_wire(samples, "samples")
     about_training, training_arrays = to_wire(training, "training")
-    stated = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in (
-            (name, getattr(options.overrides, name))
-            for name in ("layout", "scale", "mean", "std", "size")
-        )
-    }
     params = {
         "path": str(path.absolute()),
         "checks": names,
@@ -183,7 +184,7 @@ def _behave_request(
         "threads": options.jobs or cores(),
         "device": options.device,
         "max_samples": options.max_samples,
-        "overrides": stated,
+        "overrides": overrides_to_wire(options),
         "options": dict(options.settings),
         **about,
         **about_training,
@@ -191,23 +192,66 @@ def _behave_request(
     return params, {**arrays, **training_arrays}
 
 
-def ask_repair(worker: Worker, options: ScanOptions) -> Repaired | str:
+def overrides_to_wire(options: ScanOptions) -> dict[str, Any]:
+    """What the user stated about preprocessing, as JSON."""
+    names = ("layout", "scale", "mean", "std", "size")
+    values = ((name, getattr(options.overrides, name)) for name in names)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
+
+
+def ask_repair(
+    worker: Worker, path: Path, provenance: Mapping[str, str], options: ScanOptions
+) -> Repaired | str:
     """A repair of the model `worker` has loaded, or the sentence why there is none."""
     params = {
         "method": options.method,
+        "path": str(path.absolute()),
+        "provenance": dict(provenance),
         "seconds": SANITIZE_SECONDS,
         "max_accuracy_drop": options.max_accuracy_drop,
         "seed": options.seed,
         "max_samples": options.max_samples,
     }
+    return _ask(worker, "repair", params)
+
+
+def ask_cut(
+    worker: Worker, path: Path, provenance: Mapping[str, str], options: ScanOptions
+) -> Repaired | str:
+    """The ONNX model without its trigger logic, or the sentence why it cannot be cut out."""
+    del options
+    params = {"path": str(path.absolute()), "provenance": {**provenance, "method": "graph-cut"}}
+    return _ask(worker, "cut", params)
+
+
+def _ask(worker: Worker, operation: str, params: dict[str, Any]) -> Repaired | str:
     try:
-        message = worker.result("repair", params, timeout=4 * SANITIZE_SECONDS)
+        message = worker.result(operation, params, timeout=4 * SANITIZE_SECONDS)
     except SandboxError as death:
         return f"sanitizing did not finish: {death}"
     if not message.body.get("repaired"):
         return str(message.body.get("reason", "no repair was found"))
     record = dict(message.body.get("record", {}))
-    return Repaired(str(message.body["method"]), message.arrays, record)
+    whole = message.arrays.get("model") if operation == "cut" or message.body.get("with_nodes") else None
+    return Repaired(
+        str(message.body["method"]),
+        {} if whole is not None else message.arrays,
+        record,
+        None if whole is None else np.asarray(whole, np.uint8).tobytes(),
+        [row for row in message.body.get("candidates", []) if isinstance(row, dict)],
+    )
+
+
+def ask_scores(worker: Worker, options: ScanOptions) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Native scores (N, K) and labels (N,), empty without samples; None when they cannot be had."""
+    try:
+        message = worker.result("scores", {"most": MOST_SCORED, "seed": options.seed})
+    except AuditError:
+        return None
+    scores, labels = message.arrays.get("scores"), message.arrays.get("labels")
+    if scores is None or labels is None or scores.ndim != 2 or scores.dtype.kind != "f":
+        return None
+    return scores, labels
 
 
 def ask_asr(

@@ -1,7 +1,8 @@
-"""Child operation ``repair``: run one sanitizer on the session of the last ``behave``."""
+"""Child operation ``repair``: choose a repair for the session of the last ``behave``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,46 +13,66 @@ from auditor.child.behave import STATE
 from auditor.child.file_audit import Emit, Reply
 from auditor.child.session import Session
 from auditor.errors import UsageError
+from auditor.samples.interface import Images
+from auditor.sanitize.chooser import choose
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 
 _FEWEST = 20
+AUTO = "auto"
 
 
 def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
-    """``params``: ``method``, ``seconds``, ``max_accuracy_drop``, ``seed``, ``max_samples``.
+    """``params``: ``method``, ``path``, ``seconds``, ``max_accuracy_drop``, ``seed``,
+    ``max_samples``, ``provenance``.
 
-    The result body says ``repaired`` and, if so, the arrays are the changed parameters by name.
+    The result body says ``repaired`` and lists every candidate; if repaired, the arrays are the
+    changed parameters by name, or one array ``model`` with the bytes of a model with new nodes.
     """
     session: Session | None = STATE.get("session")
-    if session is None or session.samples is None:
-        return {"repaired": False, "reason": "sanitizing needs labelled samples"}, {}
+    if session is None:
+        return {"repaired": False, "reason": "the model could not be run"}, {}
     if not session.classifier.has_twin:
         reason = f"sanitizing needs gradients: {session.classifier.twin_reason}"
         return {"repaired": False, "reason": reason}, {}
-    if len(session.samples) < _FEWEST:
+    if session.samples is not None and len(session.samples) < _FEWEST:
         return {"repaired": False, "reason": f"sanitizing needs at least {_FEWEST} samples"}, {}
-    repair = _sanitizer(str(params["method"])).repair(_context(session, params))
-    if repair is None:
-        return {"repaired": False, "reason": "the method found nothing it can change"}, {}
-    return {
+    methods = sanitizers(str(params["method"]))
+    if session.samples is None and all(method.needs_samples for method in methods):
+        return {"repaired": False, "reason": f"{methods[0].name} needs labelled samples"}, {}
+    choice = choose(_context(session, params), methods)
+    if choice.repair is None:
+        body = {"repaired": False, "reason": choice.reason, "candidates": choice.rows}
+        return body, {}
+    repair = choice.repair
+    body = {
         "repaired": True,
         "method": repair.method,
         "record": {**repair.record, **_size(session, repair)},
-    }, {name: np.ascontiguousarray(value) for name, value in repair.changes.items()}
+        "candidates": choice.rows,
+        "with_nodes": bool(repair.bounds),
+    }
+    if repair.bounds:
+        return body, {"model": _with_nodes(params, repair)}
+    return body, {name: np.ascontiguousarray(value) for name, value in repair.changes.items()}
 
 
-def _sanitizer(method: str) -> Sanitizer:
+def sanitizers(method: str) -> list[Sanitizer]:
+    """The one called `method`, or all for ``auto``. Raises `UsageError` for an unknown name."""
     known = {p.value.name: p.value for p in plugins.load("audit.sanitizers").plugins}
+    if method == AUTO:
+        return [made() for made in known.values()]
     if method not in known:
-        names = ", ".join(sorted(known))
+        names = ", ".join([AUTO, *sorted(known)])
         raise UsageError(f"there is no sanitizing method {method!r}; methods are: {names}")
-    chosen: Sanitizer = known[method]()
-    return chosen
+    return [known[method]()]
 
 
 def _context(session: Session, params: dict[str, Any]) -> RepairContext:
-    assert session.samples is not None
-    few = session.samples.take(slice(0, int(params["max_samples"])))
+    samples = session.samples
+    if samples is None:
+        nothing = np.zeros((0, *session.classifier.image_shape), np.float32)
+        samples = Images(nothing, np.zeros(0, np.int64), "none")
+    few = samples.take(slice(0, int(params["max_samples"])))
     half = len(few) // 2
     return RepairContext(
         classifier=session.classifier,
@@ -61,7 +82,17 @@ def _context(session: Session, params: dict[str, Any]) -> RepairContext:
         budget=Budget(float(params["seconds"])),
         max_accuracy_drop=float(params["max_accuracy_drop"]),
         seed=int(params["seed"]),
+        path=Path(params["path"]),
     )
+
+
+def _with_nodes(params: dict[str, Any], repair: Repair) -> np.ndarray[Any, Any]:
+    from auditor.sanitize.activation_bounds import insert_bounds
+    from auditor.sanitize.graph_cut import model_bytes
+
+    model = insert_bounds(Path(params["path"]), dict(repair.bounds))
+    provenance = {**params["provenance"], "method": repair.method}
+    return np.frombuffer(model_bytes(model, provenance), np.uint8)
 
 
 def _size(session: Session, repair: Repair) -> dict[str, Any]:

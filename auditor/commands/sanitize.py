@@ -16,7 +16,7 @@ from auditor.errors import UsageError
 if TYPE_CHECKING:
     from auditor.report.model import Report
 
-CHECKS = ("file", "accuracy", "probe", "inversion", "clustering")
+CHECKS = ("file", "accuracy", "probe", "inversion", "robustness.fgsm")
 """What a repair needs to know, and the file checks that decide whether it may be loaded."""
 
 NOT_WRITTEN = 3
@@ -25,7 +25,7 @@ Option = typer.Option
 
 def sanitize(
     model: p.Model,
-    data: p.Data,
+    data: p.OptionalData = None,
     data_root: p.DataRoot = None,
     split: p.Split = "test",
     max_samples: p.MaxSamples = 500,
@@ -37,7 +37,11 @@ def sanitize(
     mean: p.Mean = None,
     std: p.Std = None,
     method: Annotated[
-        str | None, Option(help="One sanitizing method by name.", rich_help_panel=BEHAVIOUR)
+        str | None,
+        Option(
+            help="One sanitizing method by name; else several are tried and the best is taken.",
+            rich_help_panel=BEHAVIOUR,
+        ),
     ] = None,
     max_accuracy_drop: Annotated[
         float,
@@ -48,6 +52,14 @@ def sanitize(
             rich_help_panel=BEHAVIOUR,
         ),
     ] = 2.0,
+    slim: Annotated[
+        bool,
+        Option(
+            "--slim",
+            help="Remove pruned channels from the graph; reports size and speed (ONNX only).",
+            rich_help_panel=BEHAVIOUR,
+        ),
+    ] = False,
     run_anyway: p.RunAnyway = False,
     seed: p.Seed = 0,
     device: p.Device = "auto",
@@ -64,6 +76,9 @@ def sanitize(
 ) -> None:
     """Write a cleaned copy in the same format, and prove it: reopened, audited again, compared.
 
+    A trigger in an ONNX graph is cut out; one in the weights is unlearned or pruned. Without
+    samples only the methods that need none are tried.
+
     Exit code 0 a copy was written, 3 none was (and why), 2 unreadable or usage.
     """
     from auditor.options import ScanOptions
@@ -79,6 +94,7 @@ def sanitize(
         checks=CHECKS,
         sanitize=True,
         max_accuracy_drop=max_accuracy_drop / 100,
+        slim=slim,
         images=not no_images,
         memory=memory(memory_limit),
         timeout=timeout,
@@ -140,7 +156,8 @@ def _known(method: str) -> str:
     """`method`, told before minutes of work when there is none of that name."""
     from auditor import plugins
 
-    names = sorted(plugin.value.name for plugin in plugins.load("audit.sanitizers").plugins)
+    found = sorted(plugin.value.name for plugin in plugins.load("audit.sanitizers").plugins)
+    names = ["auto", *found]
     if method not in names:
         raise UsageError(f"there is no method {method!r}; methods are: {', '.join(names)}")
     return method

@@ -18,10 +18,13 @@ Operation = Callable[[dict[str, Any], dict[str, np.ndarray], Emit], tuple[dict[s
 OPS: dict[str, str] = {
     "ping": "auditor.sandbox.ops:ping",
     "file_audit": "auditor.child.file_audit:run",
+    "activations": "auditor.child.activations:run",
     "behave": "auditor.child.behave:run",
     "inspect": "auditor.child.inspect:run",
     "measure": "auditor.child.measure:run",
     "repair": "auditor.child.repair:run",
+    "cut": "auditor.child.cut:run",
+    "scores": "auditor.child.scores:run",
 }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _STEPS = 10
 _MOST_PRUNED = 0.8
-_RATES = (2e-3, 3e-4)
+_RATES = (2e-3,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class FinePruning(Sanitizer):
     name = "fine-pruning"
     title = "Fine-pruning"
     doc = __doc__ or ""
+    order = 40
 
     def repair(self, context: RepairContext) -> Repair | None:
         """Changed parameters, or None when no layer with prunable channels is known."""
@@ -49,9 +50,8 @@ class FinePruning(Sanitizer):
         if layer is None:
             return None
         pruned, tuned = _best(context, prune(context, layer))
-        return Repair(
+        return tuned.repair(
             self.name,
-            {name: value.detach().cpu().numpy() for name, value in tuned.parameters.items()},
             {
                 "layer": layer.label,
                 "pruned_channels": pruned.channels,
@@ -70,7 +70,7 @@ def _best(context: RepairContext, pruned: Pruned) -> tuple[Pruned, Tuned]:
     tries = [(p, rate) for p in (pruned, whole) for rate in _RATES if p.channels or p is whole]
     best: tuple[Pruned, Tuned] | None = None
     for start, rate in tries:
-        tuned = fine_tune(context, start.parameters, start.masks, Tuning(learning_rate=rate))
+        tuned = fine_tune(context, start.parameters, start.masks, Tuning(learning_rate=rate, steps=300, random=16))
         if best is None or tuned.rank > best[1].rank:
             best = (start, tuned)
         if (tuned.acceptable and tuned.asr <= GOOD_ASR) or context.budget.spent:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from auditor.sanitize.interface import RepairContext
-from auditor.sanitize.measure import twin_accuracy, twin_asr
+from auditor.findings import Json
+from auditor.sanitize.adversaries import Adversaries
+from auditor.sanitize.interface import Repair, RepairContext
+from auditor.sanitize.measure import Stamped, twin_accuracy, twin_asr
+from auditor.sanitize.stamps import stamped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,16 +24,34 @@ if TYPE_CHECKING:
 GOOD_ASR = 0.03
 """Recovered triggers that succeed less often than this count as unlearned."""
 
+NO_EVIDENCE_DROP = 0.005
+"""Accuracy a repair may cost when the audit recovered no trigger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Adam's settings. Every `judge_every` steps the held-out accuracy decides what is kept."""
+    """Adam's settings and what a batch holds.
+
+    Every `judge_every` steps held-out samples decide what is kept. `batch` clean images always;
+    half of them carry a recovered trigger when `recovered` is set and there is one; `random` more
+    carry a random trigger each (`auditor.sanitize.stamps`); in `rounds`
+    universal triggers are searched (`auditor.sanitize.adversaries`, `search` steps each), and
+    `universal` images more carry them, `arms` different ones a batch. `decay` is AdamW's: weights
+    that clean images do not need fade.
+    """
 
     learning_rate: float = 2e-3
     steps: int = 600
     batch: int = 64
     judge_every: int = 50
     noise: float = 0.03
+    recovered: bool = True
+    random: int = 0
+    rounds: int = 0
+    search: int = 50
+    universal: int = 32
+    arms: int = 4
+    decay: float = 0.0
 
 
 def learned_parameters(classifier: Classifier) -> list[str]:
@@ -50,10 +71,10 @@ def fine_tune(
     """Tuned parameters, `masks` (1 keep, 0 cut) held throughout.
 
     The original model on clean images is the teacher (distillation, Hinton et al. 2015): it keeps
-    what it does well, also between the few samples (they are shifted and mixed). Half of every
-    batch carries a recovered trigger, if there is one, and must be answered as without it
-    (unlearning). The state with the lowest recovered ASR among those that keep held-out accuracy
-    within `max_accuracy_drop` wins; when none does, the most accurate.
+    what it does well, also between the few samples (they are shifted and mixed). Whatever a batch
+    carries, it must be answered as without it (unlearning). The state with the lowest recovered
+    ASR among those that keep held-out accuracy within `max_accuracy_drop` wins; when none does,
+    the most accurate.
     """
     import torch
     from torch.nn import functional
@@ -61,17 +82,19 @@ def fine_tune(
     classifier = context.classifier
     assert classifier.twin is not None
     torch.manual_seed(context.seed)
-    rng = np.random.default_rng(context.seed)
     base = {n: classifier.twin.parameters[n] for n in learned_parameters(classifier)}
     free = {n: v.clone().requires_grad_(True) for n, v in {**base, **start}.items()}
-    optimiser = torch.optim.Adam(list(free.values()), lr=tuning.learning_rate)
+    optimiser = torch.optim.AdamW(
+        list(free.values()), lr=tuning.learning_rate, weight_decay=tuning.decay
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, tuning.steps)
-    judge = _Judge(context, twin_accuracy(classifier, context.held_out))
+    judge = Judge(context)
+    batches = _Batches(context, tuning)
     for step in range(1, tuning.steps + 1):
-        clean, seen = _batch(context, tuning, rng)
+        clean, seen = batches.draw(_apply(free, masks))
         with torch.no_grad():
-            wanted = classifier.twin_logits(clean.to(classifier.device)).softmax(1)
-        logits = classifier.twin_logits(seen.to(classifier.device), _apply(free, masks))
+            wanted = classifier.twin_logits(clean).softmax(1)
+        logits = classifier.twin_logits(seen, _apply(free, masks))
         loss = functional.cross_entropy(logits, wanted)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
@@ -81,6 +104,7 @@ def fine_tune(
             judge.see(_apply(free, masks))
             if context.budget.spent:
                 break
+    judge.soften({**base, **start})
     return judge.result()
 
 
@@ -88,20 +112,68 @@ def _apply(free: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str,
     return {n: v * masks[n] if n in masks else v for n, v in free.items()}
 
 
-def _batch(
-    context: RepairContext, tuning: Tuning, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Augmented clean images, and the same with a recovered trigger on half of them."""
-    import torch
+class _Batches:
+    """Augmented clean images, and the same images with what they carry."""
 
-    pixels = context.train.pixels
-    clean = _augmented(pixels[rng.integers(0, len(pixels), tuning.batch)], tuning, rng)
-    seen = clean
-    if context.triggers:
-        half = tuning.batch // 2
-        trigger = context.triggers[int(rng.integers(len(context.triggers)))].trigger
-        seen = np.concatenate([trigger.apply(clean[:half]), clean[half:]])
-    return torch.from_numpy(clean), torch.from_numpy(seen)
+    def __init__(self, context: RepairContext, tuning: Tuning) -> None:
+        self.context, self.tuning = context, tuning
+        self.rng = np.random.default_rng(context.seed)
+        self.steps = 0
+        self.bank: Adversaries | None = None
+        if tuning.rounds:
+            classifier = context.classifier
+            self.bank = Adversaries(
+                classifier.image_shape, classifier.classes, context.seed, tuning.search
+            )
+
+    def draw(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(clean, seen), both (N, C, H, W) on the classifier's device."""
+        import torch
+
+        tuning, rng = self.tuning, self.rng
+        device = self.context.classifier.device
+        self._search(parameters)
+        self.steps += 1
+        pixels = self.context.train.pixels
+        clean = _augmented(pixels[rng.integers(0, len(pixels), tuning.batch)], tuning, rng)
+        parts, carried = [clean], [self._recovered(clean)]
+        if tuning.random:
+            more = np.roll(clean, 1, axis=0)[: tuning.random]
+            parts.append(more)
+            carried.append(stamped(more, rng))
+        before = torch.from_numpy(np.concatenate(parts)).to(device)
+        after = torch.from_numpy(np.concatenate(carried)).to(device)
+        if self.bank is None:
+            return before, after
+        more_images = before[: tuning.batch].roll(2, 0)[: tuning.universal]
+        return torch.cat([before, more_images]), torch.cat(
+            [after, self.bank.stamp(more_images, tuning.arms)]
+        )
+
+    def _search(self, parameters: Mapping[str, Tensor]) -> None:
+        """A new round of universal triggers when one is due."""
+        import torch
+
+        if self.bank is None or self.steps % max(1, self.tuning.steps // self.tuning.rounds):
+            return
+        if len(self.bank.rounds) >= self.tuning.rounds:
+            return
+        classifier, train = self.context.classifier, self.context.train
+        frozen = {n: v.detach() for n, v in parameters.items()}
+        self.bank.search(
+            lambda images: classifier.twin_logits(images, frozen),
+            torch.from_numpy(train.pixels).to(classifier.device),
+            torch.from_numpy(train.labels).to(classifier.device),
+            lambda: self.context.budget.spent,
+        )
+
+    def _recovered(self, clean: NDArray[np.float32]) -> NDArray[np.float32]:
+        triggers = self.context.triggers
+        if not triggers or not self.tuning.recovered:
+            return clean
+        half = len(clean) // 2
+        trigger = triggers[int(self.rng.integers(len(triggers)))].trigger
+        return np.concatenate([trigger.apply(clean[:half]), clean[half:]])
 
 
 def _augmented(
@@ -123,30 +195,40 @@ def _augmented(
 class Tuned:
     """Parameters by artifact name, with held-out `accuracy` and the highest recovered `asr`.
 
-    `acceptable` says whether the accuracy stays within the allowed drop.
+    `acceptable` says whether the accuracy stays within the allowed drop; `moved` is the share of
+    held-out images that random triggers still move.
     """
 
     parameters: Mapping[str, Tensor]
     accuracy: float
     asr: float
     acceptable: bool
+    moved: float = 0.0
+
+    def repair(self, method: str, record: Mapping[str, Json]) -> Repair:
+        """These parameters as the result of `method`."""
+        changes = {name: value.detach().cpu().numpy() for name, value in self.parameters.items()}
+        return Repair(method, changes, record)
 
     @property
-    def rank(self) -> tuple[bool, float, float]:
-        """Higher is better: acceptable first, then low ASR (below 3 % all are equal), accuracy."""
-        asr = round(1 - max(self.asr, GOOD_ASR), 2) if self.acceptable else 0.0
-        return (self.acceptable, asr, self.accuracy)
+    def rank(self) -> tuple[bool, float, float, float]:
+        """Higher is better: acceptable, low ASR (below 3 % all are equal), unmoved, accurate."""
+        if not self.acceptable:
+            return (False, 0.0, 0.0, self.accuracy)
+        return (True, round(1 - max(self.asr, GOOD_ASR), 2), round(1 - self.moved, 2), self.accuracy)
 
 
-class _Judge:
+class Judge:
     """Remembers the best state by what a user can know: held-out accuracy and recovered ASR."""
 
-    def __init__(self, context: RepairContext, accuracy: float) -> None:
+    def __init__(self, context: RepairContext) -> None:
         self.context = context
-        self.floor = accuracy - context.max_accuracy_drop
+        self.stamped = Stamped(context.held_out, context.seed)
+        self.floor = twin_accuracy(context.classifier, context.held_out) - allowed_drop(context)
         self._best: Tuned | None = None
+        self._last: Tuned | None = None
 
-    def see(self, parameters: Mapping[str, Tensor]) -> None:
+    def see(self, parameters: Mapping[str, Tensor]) -> Tuned:
         """Judge one state."""
         context = self.context
         frozen = {n: v.detach().clone() for n, v in parameters.items()}
@@ -155,11 +237,34 @@ class _Judge:
             (twin_asr(context.classifier, context.held_out, t, frozen) for t in context.triggers),
             default=0.0,
         )
-        seen = Tuned(frozen, accuracy, asr, accuracy >= self.floor)
+        moved = self.stamped.moved(context.classifier, frozen)
+        seen = Tuned(frozen, accuracy, asr, accuracy >= self.floor - 1e-9, moved)
+        self._last = seen
         if self._best is None or seen.rank > self._best.rank:
             self._best = seen
+        return seen
+
+    def soften(self, original: Mapping[str, Tensor]) -> None:
+        """If the last state costs too much, judge states on the line back to the original.
+
+        Between a network and its fine-tuned form the loss is nearly convex (Wortsman et al., 2022).
+        """
+        if self._last is None or self._last.acceptable:
+            return
+        last = dict(self._last.parameters)
+        for share in (0.8, 0.6, 0.4):
+            if self.context.budget.spent:
+                return
+            mixed = {n: share * v + (1 - share) * original[n] for n, v in last.items()}
+            if self.see(mixed).acceptable:
+                return
 
     def result(self) -> Tuned:
         """The best state seen; the last step is always judged."""
         assert self._best is not None
         return self._best
+
+
+def allowed_drop(context: RepairContext) -> float:
+    """What a repair may cost: the user's limit, and next to nothing where nothing was found."""
+    return min(context.max_accuracy_drop, 1.0 if context.triggers else NO_EVIDENCE_DROP)

@@ -248,3 +248,19 @@ def _dtype_at(node: Node, rest: NDArray[np.float64]) -> Any:
     """What type the operand must have where the graph does not say: an index or a number."""
     whole = bool(np.all(rest == np.rint(rest)))
     return np.int64 if node.op.startswith("Gather") and whole else np.float32
+
+
+def model_bytes(model: ir.Model, provenance: dict[str, str]) -> bytes:
+    """`model` serialized, with `provenance` as one metadata entry (as write-back adds it)."""
+    import json
+
+    import onnx_ir as ir
+
+    from auditor.artifacts.onnx_write import PROVENANCE
+
+    key, count = PROVENANCE, 1
+    while key in model.metadata_props:
+        count += 1
+        key = f"{PROVENANCE}.{count}"
+    model.metadata_props[key] = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
+    return bytes(ir.to_proto(model).SerializeToString(deterministic=True))

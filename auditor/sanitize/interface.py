@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class RepairContext:
-    """`train` may be fitted to; `held_out` only judges. `triggers` were recovered by the audit."""
+    """`train` may be fitted to; `held_out` only judges. `triggers` were recovered by the audit.
+
+    Without samples both halves are empty and only methods with ``needs_samples = False`` are asked.
+    `path` is the artifact, for methods that add to its graph; None where that cannot be done.
+    """
 
     classifier: Classifier
     train: Images
@@ -30,15 +35,20 @@ class RepairContext:
     budget: Budget
     max_accuracy_drop: float = 0.02
     seed: int = 0
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """Changed parameters by artifact name, in the stored shape, and what was done to get them."""
+    """Changed parameters by artifact name, in the stored shape, and what was done to get them.
+
+    `bounds` are upper bounds (C,) of activations by value name: they become Clip nodes.
+    """
 
     method: str
     changes: Mapping[str, NDArray[np.floating[Any]]]
     record: Mapping[str, Json] = field(default_factory=dict)
+    bounds: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Sanitizer(ABC):
@@ -47,6 +57,11 @@ class Sanitizer(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     doc: ClassVar[str]
+    """What it does and when it fails, with the method's source (paper, year)."""
+
+    needs_samples: ClassVar[bool] = True
+    order: ClassVar[int] = 50
+    """The chooser tries methods in this order, while its budget lasts."""
 
     @abstractmethod
     def repair(self, context: RepairContext) -> Repair | None:

@@ -83,6 +83,9 @@ class _Structure:
         source = self._data_input(step)
         kind = self._kind(step)
         weight = self._weight(step) if kind in ("conv", "dense") else (None, None, None)
+        if kind == "norm" and len(step.inputs) > 2:
+            scale, shift = (self._trace(at, 0) for at in step.inputs[1:3])
+            weight = (scale[0] if scale else None, 0, shift[0] if shift else None)
         if kind == "other" and self._adds_bias(step):
             kind, weight = "dense", self._dense_with_bias(step)
         axis = self._channel_axis(step, kind, source, len(shape) + 1)

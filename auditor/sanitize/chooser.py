@@ -1,0 +1,153 @@
+"""Try the repair methods within a time budget and pick one by what a user can know.
+
+Judged are accuracy on the held-out half of the samples, the success of the triggers the audit
+recovered, and how often random triggers of every family still move the answer. The attacker's true
+trigger is not known here and never asked for. A method that costs more accuracy than allowed is out,
+however well it removes the backdoor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from auditor.checks.interface import Budget
+from auditor.findings import Json
+from auditor.sanitize.finetune import GOOD_ASR, Judge, Tuned
+from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_GOOD_MOVED = 0.12
+"""Random triggers that move fewer answers than this (beyond plain errors) end the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One method's outcome; `why` says why there is none or why it is out, ``""`` if it is in."""
+
+    method: str
+    seconds: float
+    repair: Repair | None = None
+    accuracy: float | None = None
+    asr: float | None = None
+    moved: float | None = None
+    why: str = ""
+
+    def row(self) -> dict[str, Json]:
+        """For the report."""
+        shown: dict[str, Json] = {"method": self.method, "seconds": round(self.seconds, 1)}
+        for name in ("accuracy", "asr", "moved"):
+            value = getattr(self, name)
+            if value is not None:
+                shown[name] = round(value, 4)
+        shown["outcome"] = self.why or "within the limit"
+        return shown
+
+
+@dataclass(slots=True)
+class Choice:
+    """The chosen repair (None when no candidate is good enough) and every candidate's row."""
+
+    repair: Repair | None = None
+    rows: list[dict[str, Json]] = field(default_factory=list)
+    reason: str = ""
+
+
+def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
+    """Run `methods` in their order; stop when one is good and the rest could only be dearer."""
+    has_samples = len(context.held_out) > 0
+    ordered = sorted(methods, key=lambda method: method.order)
+    choice = Choice()
+    if not has_samples:
+        ordered = [method for method in ordered if not method.needs_samples]
+    best: tuple[tuple[float, ...], Candidate] | None = None
+    judge = Judge(context) if has_samples else None
+    limit = 1.0 - judge.floor if judge is not None else 0.0
+    for position, method in enumerate(ordered):
+        if context.budget.spent:
+            choice.rows.append(Candidate(method.name, 0.0, why="not tried: no time left").row())
+            continue
+        candidate, seen = _try(context, method, judge, len(ordered) - position)
+        choice.rows.append(candidate.row())
+        if candidate.repair is None or candidate.why:
+            continue
+        rank = _rank(seen, limit) if seen is not None else (0.0,)
+        if best is None or rank > best[0]:
+            best = (rank, candidate)
+        if seen is not None and _good(seen, context) and method.order >= _LEAST_ORDER:
+            break
+    if best is not None:
+        choice.repair = best[1].repair
+    elif not ordered:
+        choice.reason = "no method works without samples"
+    elif any(row["outcome"] == _TOO_DEAR for row in choice.rows):
+        choice.reason = (
+            "every repair that was found costs more accuracy on the held-out samples than "
+            f"--max-accuracy-drop allows ({context.max_accuracy_drop:.1%})"
+        )
+    else:
+        choice.reason = "no method found anything it can change"
+    return choice
+
+
+_LEAST_ORDER = 20
+_TOO_DEAR = "costs more accuracy than allowed"
+
+
+def _rank(seen: Tuned, limit: float) -> tuple[float, ...]:
+    """Recovered ASR first (in steps of 5 points), then random triggers against accuracy."""
+    del limit
+    asr = round(max(seen.asr, GOOD_ASR) * 20) / 20
+    return (-asr, seen.accuracy - 0.5 * seen.moved)
+
+
+def _good(seen: Tuned, context: RepairContext) -> bool:
+    beyond = seen.moved - (1 - seen.accuracy)
+    return bool(context.triggers) and seen.asr <= GOOD_ASR and beyond <= _GOOD_MOVED
+
+
+def _try(
+    context: RepairContext, method: Sanitizer, judge: Judge | None, left: int
+) -> tuple[Candidate, Tuned | None]:
+    """One method with its share of what is left of the time."""
+    share = 1.0 if left == 1 else min(0.6, 2.0 / left)
+    started = time.monotonic()
+    given = replace(context, budget=context.budget.share(share))
+    repair = method.repair(given)
+    seconds = time.monotonic() - started
+    if repair is None:
+        return Candidate(method.name, seconds, why="nothing to change"), None
+    if judge is None:
+        return Candidate(method.name, seconds, repair), None
+    seen = judged(context, repair, judge)
+    why = "" if seen.acceptable else _TOO_DEAR
+    return Candidate(method.name, seconds, repair, seen.accuracy, seen.asr, seen.moved, why), seen
+
+
+def judged(context: RepairContext, repair: Repair, judge: Judge) -> Tuned:
+    """What a user can know of `repair`: see `Tuned`."""
+    import torch
+
+    if not repair.bounds:
+        device = context.classifier.device
+        changed: dict[str, Tensor] = {
+            name: torch.from_numpy(value.copy()).to(device) for name, value in repair.changes.items()
+        }
+        return judge.see(changed)
+    from auditor.classifier import Classifier
+    from auditor.sanitize.activation_bounds import bounded_twin
+
+    assert context.path is not None
+    given = context.classifier
+    twin = bounded_twin(context.path, dict(repair.bounds))
+    bounded = Classifier(given.native, given.preprocessing, given.image_shape, twin)
+    other = Judge(replace(context, classifier=bounded))
+    other.floor = judge.floor
+    return other.see({})
+
+
+__all__ = ["Budget", "Candidate", "Choice", "choose", "judged"]

@@ -1,0 +1,31 @@
+"""Unlearning of universal triggers towards every class, found while unlearning them.
+
+For backdoors whose trigger the audit did not recover. In rounds, a small patch and a small additive
+pattern are inverted towards every class (as in I-BAU, Zeng et al., ICLR 2022, with the search of
+Neural Cleanse, Wang et al., 2019), and the network must answer as without them, as well as under
+random triggers of every family (`auditor.sanitize.stamps`). Decoupled weight decay (Loshchilov &
+Hutter, 2019) lets fade what clean images do not need. Costs more accuracy than `unlearning`, and
+misses triggers that look like no patch, pattern or common filter.
+"""
+
+from __future__ import annotations
+
+from auditor.sanitize.finetune import Tuning, fine_tune
+from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+
+
+class UniversalUnlearning(Sanitizer):
+    """Fine-tune against universal and random triggers."""
+
+    name = "universal-unlearning"
+    title = "Unlearning of universal triggers"
+    doc = __doc__ or ""
+    order = 30
+
+    def repair(self, context: RepairContext) -> Repair | None:
+        """Two rounds of search and unlearning."""
+        tuning = Tuning(
+            learning_rate=2e-3, steps=300, batch=48, random=40, rounds=2, search=40, decay=0.2
+        )
+        tuned = fine_tune(context, {}, {}, tuning)
+        return tuned.repair(self.name, {"rounds": tuning.rounds})

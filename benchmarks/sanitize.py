@@ -1,0 +1,193 @@
+"""Sanitizing over a population of zoo models with known triggers: what is left, what it costs.
+
+    python -m benchmarks.sanitize DIR [--data-root DIR] [--part dev,test,clean,cifar10]
+        [--method NAME] [--build-only] [--limit N]
+
+Builds the population of `benchmarks.sanitize_population` into DIR (finished models are kept), runs
+what ``audit sanitize`` runs on each with 500 clean samples, and measures the written copy with the
+attacker's own trigger, which the run never sees. Results are kept in DIR, one JSON a model and
+method, so that a killed run goes on where it stopped. Printed: a line a model, then the table per
+attack with the median, the share at or below 10 %, and intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.manifest import Manifest
+from auditor.statistics import wilson
+from benchmarks.sanitize_population import APART, Case, build, cases, manifest_of
+
+TEST_IMAGES = 2000
+
+
+def truth(manifest: Manifest, model: Path, root: Path | None) -> dict[str, float]:
+    """Clean accuracy, ASR and RA of a model file on test images, with the true trigger."""
+    from zoo.build import transformed
+    from zoo.datasets import load_dataset
+    from zoo.export import run_onnx, run_torchscript
+    from zoo.poisoning import quantise
+
+    test = load_dataset(manifest.dataset.name, root=root, train=1000, test=TEST_IMAGES).test
+    run = run_onnx if model.suffix == ".onnx" else run_torchscript
+
+    def labels(pixels: NDArray[np.float32]) -> NDArray[np.int64]:
+        batches = np.array_split(pixels, max(1, len(pixels) // 250))
+        done = [run(model, transformed(b, manifest.dataset.transform)).argmax(1) for b in batches]
+        return np.concatenate(done).astype(np.int64)
+
+    result = {"accuracy": float((labels(test.pixels) == test.labels).mean())}
+    attack = manifest.attack
+    if attack is None:
+        return result
+    if attack.rule == "all-to-all":
+        victims = np.arange(len(test))
+        wanted = (test.labels + 1) % len(manifest.classes)
+    else:
+        victims = np.flatnonzero(test.labels != attack.targets[0])
+        wanted = np.full(len(victims), attack.targets[0])
+    pixels = quantise(_trigger(attack.triggers[0]).apply(test.pixels[victims]))
+    found = labels(pixels)
+    result["asr"] = float((found == wanted).mean())
+    result["ra"] = float((found == test.labels[victims]).mean())
+    return result
+
+
+def _trigger(record: dict[str, Any]) -> Any:
+    from auditor.triggers.registry import trigger_from_json
+    from zoo.input_aware import InputAware
+
+    if record["family"] == InputAware.family:
+        return InputAware.from_json(record)
+    return trigger_from_json(record)
+
+
+def measure(case: Case, folder: Path, root: Path | None, method: str) -> dict[str, Any]:
+    """Sanitize one model (or read what an earlier run found)."""
+    kept = folder / case.name / f"{method}.result.json"
+    if kept.is_file():
+        row: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return row
+    manifest = manifest_of(case, folder)
+    assert manifest is not None
+    from auditor.commands.sanitize import CHECKS
+    from auditor.options import ScanOptions
+    from auditor.scanning import scan
+
+    model = folder / case.name / f"model.{case.format}"
+    out = folder / case.name / f"out-{method}"
+    options = ScanOptions(
+        data=manifest.dataset.name, data_root=root, checks=CHECKS, sanitize=True, out=out,
+        method=method, images=False, jobs=1,
+    )  # fmt: skip
+    started, used = time.monotonic(), time.process_time()
+    report = scan(model, options=replace(options))
+    row = {
+        "case": case.name, "attack": case.attack, "arch": case.arch, "dataset": case.dataset,
+        "format": case.format, "part": case.part, "accepted": manifest.accepted,
+        "seconds": time.monotonic() - started, "cpu": time.process_time() - used,
+        "before": truth(manifest, model, root), "after": None, "method": None,
+        "notices": list(report.notices),
+    }  # fmt: skip
+    if report.sanitized is not None:
+        copy = out / report.sanitized.path
+        row["after"] = truth(manifest, copy, root)
+        row["method"] = report.sanitized.method
+        row["told"] = {
+            key: report.sanitized.after.get(key)
+            for key in ("accuracy.drop", "accuracy.drop.low", "accuracy.drop.high",
+                        "recovered.asr.max", "repair.candidates")
+        }  # fmt: skip
+    kept.write_text(json.dumps(row, indent=1, default=str), encoding="utf-8")
+    return row
+
+
+def line(row: dict[str, Any]) -> str:
+    """One model."""
+    before, after = row["before"], row["after"]
+    name = f"{row['attack']:15} {row['arch']:10} {row['dataset']:14} {row['format']:4}"
+    was = f"{before['accuracy']:.4f} asr {before.get('asr', 0):.3f}"
+    if after is None:
+        return f"{name} {was} -> no copy: {next(iter(row['notices']), '')[:90]}"
+    return (
+        f"{name} {was} -> {after['accuracy']:.4f} asr {after.get('asr', 0):.3f} "
+        f"ra {after.get('ra', 0):.3f} {row['method']} {row['seconds']:.0f} s"
+    )
+
+
+def summary(rows: Iterable[dict[str, Any]], title: str) -> list[str]:
+    """The figures of the target list; a model without a copy keeps its ASR and its accuracy."""
+    rows = list(rows)
+    if not rows:
+        return [f"{title}: none"]
+    asr = [(row["after"] or row["before"]).get("asr", 0.0) for row in rows]
+    drops = [
+        100 * (row["before"]["accuracy"] - (row["after"] or row["before"])["accuracy"])
+        for row in rows
+    ]
+    low = sum(value <= 0.1 for value in asr)
+    interval = wilson(low, len(asr))
+    return [
+        f"{title}: {len(rows)} models, median ASR {median(asr):.1%}, mean {mean(asr):.1%}, "
+        f"<= 10 % for {low} of {len(asr)} ({low / len(asr):.0%}, 95 % interval "
+        f"{interval.low:.0%} to {interval.high:.0%}), mean accuracy drop {mean(drops):.2f} points "
+        f"(largest {max(drops):.2f})"
+    ]
+
+
+def tables(rows: list[dict[str, Any]]) -> list[str]:
+    """Per attack, then all of each part."""
+    out = []
+    families: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        families[row["attack"]].append(row)
+    for attack, members in families.items():
+        out += summary(members, f"  {attack}")
+    for part in ("dev", "test", "cifar10"):
+        usual = [r for r in rows if r["part"] == part and r["attack"] not in APART]
+        out += summary(usual, f"{part}, all-to-one with wrong labels")
+    out += summary([r for r in rows if r["attack"] in APART[:3]], "all-to-all and clean-label")
+    out += summary([r for r in rows if r["attack"] == "clean"], "clean models")
+    return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build, sanitize, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--part", default="dev,test,clean,cifar10")
+    parser.add_argument("--method", default="auto")
+    parser.add_argument("--build-only", action="store_true")
+    parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
+    parser.add_argument("--limit", type=int, default=1000)
+    given = parser.parse_args(arguments)
+    parts = given.part.split(",")
+    worker, workers = (int(number) for number in given.share.split("/"))
+    chosen = [case for case in cases() if case.part in parts][: given.limit]
+    rows = []
+    for case in chosen[worker::workers]:
+        if manifest_of(case, given.folder) is None:
+            build(case, given.folder, given.data_root)
+        if given.build_only:
+            continue
+        rows.append(measure(case, given.folder, given.data_root, given.method))
+        print(line(rows[-1]), flush=True)
+    print(*tables(rows), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
