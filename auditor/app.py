@@ -13,8 +13,11 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from auditor.commands import (
+    bench,
     checks,
     compare,
+    data,
+    diff,
     fleet,
     inspect,
     policy,
@@ -59,7 +62,21 @@ def root(
         os.environ["AUDIT_DEBUG"] = "1"
 
 
-for _module in (scan, fleet, robustness, sanitize, inspect, checks, rules, show, compare, policy):
+for _module in (
+    scan,
+    fleet,
+    robustness,
+    sanitize,
+    data,
+    inspect,
+    checks,
+    rules,
+    show,
+    compare,
+    diff,
+    policy,
+    bench,
+):
     _module.register(app)
 
 

@@ -24,6 +24,8 @@ OPS: dict[str, str] = {
     "measure": "auditor.child.measure:run",
     "repair": "auditor.child.repair:run",
     "cut": "auditor.child.cut:run",
+    "outline": "auditor.child.outline:run",
+    "weights": "auditor.child.outline:weights",
     "scores": "auditor.child.scores:run",
 }
 
