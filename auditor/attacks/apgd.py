@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, TypeAlias
 
 import torch
@@ -14,6 +14,9 @@ from auditor.attacks.losses import cross_entropy, dlr, margin, targeted_dlr
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From scores (n, K) and the positions (n,) in the batch of their samples to values (n,)."""
+
+SHORTEST = 10
+"""Steps a further restart is worth starting for."""
 
 MOMENTUM = 0.75
 RISING = 0.75
@@ -44,9 +47,34 @@ class _State:
             setattr(self, item.name, getattr(self, item.name)[index])
 
 
+@dataclass
+class _Answer:
+    """What a run found so far, for all samples (N, ...).
+
+    `grazed` were wrong by no more than rounding: they stay in the batch, and that image is their
+    answer unless a clearly wrong one is found. `gradients` counts the images differentiated.
+    """
+
+    images: Tensor
+    grazed: Tensor
+    gradients: int = 0
+    runs: int = 0
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Answer:
+        """The clean images."""
+        images = problem.images.clone()
+        return cls(images, torch.zeros(len(images), dtype=torch.bool, device=images.device))
+
+
 @dataclass(frozen=True)
 class APGD(Attack):
-    """`steps` iterations, `restarts` times, maximising ``cross-entropy``, ``dlr`` or ``margin``."""
+    """`steps` iterations, `restarts` times, maximising ``cross-entropy``, ``dlr`` or ``margin``.
+
+    Gradients that samples saved by leaving early go into further, shorter restarts of those that
+    still stand, on the margin loss, which finds what another loss misses: never more than
+    ``restarts * (steps + 1)`` gradients a sample on average.
+    """
 
     name: ClassVar[str] = "apgd"
     epsilon: float
@@ -56,20 +84,25 @@ class APGD(Attack):
     loss: str = "cross-entropy"
 
     def run(self, problem: Problem) -> Tensor:
-        """Restarts, each on the samples that none before fooled."""
-        measure = {"cross-entropy": cross_entropy, "dlr": dlr, "margin": margin}[self.loss]
+        """Restarts, each on the samples none before fooled, while gradients last."""
+        first = {"cross-entropy": cross_entropy, "dlr": dlr, "margin": margin}[self.loss]
         aim = problem.labels if problem.targets is None else problem.targets
         sign = 1.0 if problem.targets is None else -1.0
 
         def loss(scores: Tensor, place: Tensor) -> Tensor:
+            measure = first if answer.runs < max(1, self.restarts) else margin
             return sign * measure(scores, aim[place])
 
-        result = problem.images.clone()
-        open_ = torch.arange(len(result), device=result.device)
-        for _ in range(max(1, self.restarts)):
-            if len(open_) and not problem.stop():
-                open_ = ascend(self, problem, loss, open_, result)
-        return result
+        answer = _Answer.of(problem)
+        open_ = torch.arange(len(answer.images), device=answer.images.device)
+        budget = max(1, self.restarts) * (self.steps + 1) * len(open_)
+        while len(open_) and not problem.stop():
+            steps = min(self.steps, (budget - answer.gradients) // len(open_) - 1)
+            if steps < min(self.steps, SHORTEST):
+                break
+            open_ = ascend(replace(self, steps=steps), problem, loss, open_, answer)
+            answer.runs += 1
+        return answer.images
 
 
 @dataclass(frozen=True)
@@ -88,8 +121,8 @@ class TargetedAPGD(Attack):
     def run(self, problem: Problem) -> Tensor:
         """One APGD run for each rank of wrong class, on the samples still standing."""
         ranked = rank_wrong_classes(problem)
-        result = problem.images.clone()
-        open_ = torch.arange(len(result), device=result.device)
+        answer = _Answer.of(problem)
+        open_ = torch.arange(len(answer.images), device=answer.images.device)
         for number in range(min(self.classes, ranked.shape[1])):
             targets = ranked[:, number]
 
@@ -97,8 +130,8 @@ class TargetedAPGD(Attack):
                 return targeted_dlr(scores, problem.labels[place], targets[place])
 
             if len(open_) and not problem.stop():
-                open_ = ascend(self, problem, loss, open_, result)
-        return result
+                open_ = ascend(self, problem, loss, open_, answer)
+        return answer.images
 
 
 def rank_wrong_classes(problem: Problem) -> Tensor:
@@ -110,26 +143,27 @@ def rank_wrong_classes(problem: Problem) -> Tensor:
 
 
 def ascend(
-    attack: APGD | TargetedAPGD, problem: Problem, loss: Loss, open_: Tensor, result: Tensor
+    attack: APGD | TargetedAPGD, problem: Problem, loss: Loss, open_: Tensor, answer: _Answer
 ) -> Tensor:
-    """One APGD run on the samples at `open_`; writes into `result`, returns those not fooled."""
-    state = _begin(attack, problem, loss, open_, result)
+    """One APGD run on the samples at `open_`; writes into `answer`, returns those not fooled."""
+    state = _begin(attack, problem, loss, open_, answer)
     interval, left = max(int(0.22 * attack.steps), 1), 0
     shortest, shrink = max(int(0.06 * attack.steps), 1), max(int(0.03 * attack.steps), 1)
     for number in range(attack.steps):
         if not len(state.place) or problem.stop():
             break
-        _step(attack, problem, loss, state, 1.0 if number == 0 else MOMENTUM, result)
+        _step(attack, problem, loss, state, 1.0 if number == 0 else MOMENTUM, answer)
         left += 1
         if left == interval:
             _checkpoint(state, interval)
             interval, left = max(interval - shrink, shortest), 0
-    result[state.place] = state.best
+    untouched = ~answer.grazed[state.place]
+    answer.images[state.place[untouched]] = state.best[untouched]
     return state.place
 
 
 def _begin(
-    attack: APGD | TargetedAPGD, problem: Problem, loss: Loss, open_: Tensor, result: Tensor
+    attack: APGD | TargetedAPGD, problem: Problem, loss: Loss, open_: Tensor, answer: _Answer
 ) -> _State:
     """Random start on the border of the ball, first gradient."""
     noise = problem.uniform(-1, 1) if attack.norm == LINF else problem.normal()
@@ -139,7 +173,7 @@ def _begin(
     else:
         noise = ascent(noise, attack.norm)
     x = project(centre + attack.epsilon * noise, centre, attack.epsilon, attack.norm)
-    grad, value, wrong = _evaluate(problem, loss, x, open_)
+    grad, value, wrong, sure = _evaluate(problem, loss, x, open_)
     size = torch.full((len(x), 1, 1, 1), 2 * attack.epsilon, device=x.device, dtype=x.dtype)
     state = _State(
         place=open_,
@@ -156,7 +190,7 @@ def _begin(
         rises=torch.zeros_like(value),
         halved=torch.ones_like(wrong),
     )
-    _release(state, wrong, result)
+    _release(state, wrong, sure, answer)
     return state
 
 
@@ -166,14 +200,14 @@ def _step(
     loss: Loss,
     state: _State,
     momentum: float,
-    result: Tensor,
+    answer: _Answer,
 ) -> None:
     """One step with momentum, and what it says about best point and rising loss."""
     x, centre, ball = state.x, state.centre, (attack.epsilon, attack.norm)
     forward = project(x + state.step * ascent(state.grad, attack.norm), centre, *ball)
     moved = x + momentum * (forward - x) + (1 - momentum) * (x - state.before)
     state.before, state.x = x, project(moved, centre, *ball)
-    state.grad, value, wrong = _evaluate(problem, loss, state.x, state.place)
+    state.grad, value, wrong, sure = _evaluate(problem, loss, state.x, state.place)
     state.rises = state.rises + (value > state.loss).to(value)
     state.loss = value
     better = value > state.best_loss
@@ -181,7 +215,7 @@ def _step(
     state.best = torch.where(where, state.x, state.best)
     state.best_grad = torch.where(where, state.grad, state.best_grad)
     state.best_loss = torch.where(better, value, state.best_loss)
-    _release(state, wrong, result)
+    _release(state, wrong, sure, answer)
 
 
 def _checkpoint(state: _State, interval: int) -> None:
@@ -196,17 +230,19 @@ def _checkpoint(state: _State, interval: int) -> None:
     state.rises = torch.zeros_like(state.rises)
 
 
-def _release(state: _State, wrong: Tensor, result: Tensor) -> None:
-    """Samples that are fooled leave with the image that did it."""
+def _release(state: _State, wrong: Tensor, sure: Tensor, answer: _Answer) -> None:
+    """Samples fooled by more than rounding leave with the image that did it."""
+    answer.gradients += len(wrong)
     if bool(wrong.any()):
-        result[state.place[wrong]] = state.x[wrong]
-        state.keep((~wrong).nonzero().flatten())
+        answer.images[state.place[wrong]] = state.x[wrong]
+        answer.grazed[state.place[wrong]] = True
+        state.keep((~sure).nonzero().flatten())
 
 
 def _evaluate(
     problem: Problem, loss: Loss, images: Tensor, place: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of the loss, the loss, and which samples are fooled (by more than rounding)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradient of the loss, the loss, which samples are fooled, and which by more than rounding."""
     with torch.enable_grad():
         x = images.detach().requires_grad_(True)
         scores = problem.predict(x)
@@ -217,7 +253,7 @@ def _evaluate(
     scores, value = scores.detach(), value.detach()
     slack = 1e-4 * scores.abs().amax(1).clamp_min(1e-6)
     if problem.targets is None:
-        wrong = margin(scores, problem.labels[place]) > slack
+        gap = margin(scores, problem.labels[place])
     else:
-        wrong = -margin(scores, problem.targets[place]) > slack
-    return (torch.zeros_like(images) if grad is None else grad), value, wrong
+        gap = -margin(scores, problem.targets[place])
+    return (torch.zeros_like(images) if grad is None else grad), value, gap > 0, gap > slack

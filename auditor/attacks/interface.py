@@ -56,7 +56,12 @@ class AttackResult:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What `run` gets: one batch, its labels, the classifier, randomness and the stop signal."""
+    """What `run` gets: one batch, its labels, the classifier, randomness and the stop signal.
+
+    `place` int64 (n,) are the positions of these images among the `size` of the batch they were
+    taken from: noise is drawn for the whole batch, so that a sample's start depends on nobody else
+    and equals what a plain loop draws after ``torch.manual_seed(seed)``.
+    """
 
     predict: Predict
     images: Tensor
@@ -64,16 +69,20 @@ class Problem:
     targets: Tensor | None
     generator: torch.Generator
     stop: Stop
+    place: Tensor
+    size: int
 
     def uniform(self, low: float, high: float) -> Tensor:
         """Uniform noise shaped like the images. Drawn on the CPU: same seed, same start."""
-        noise = torch.rand(self.images.shape, generator=self.generator, dtype=torch.float32)
+        shape = (self.size, *self.images.shape[1:])
+        noise = torch.rand(shape, generator=self.generator, dtype=torch.float32)[self.place.cpu()]
         return (noise * (high - low) + low).to(self.images)
 
     def normal(self) -> Tensor:
         """Standard normal noise shaped like the images."""
-        noise = torch.randn(self.images.shape, generator=self.generator, dtype=torch.float32)
-        return noise.to(self.images)
+        shape = (self.size, *self.images.shape[1:])
+        noise = torch.randn(shape, generator=self.generator, dtype=torch.float32)
+        return noise[self.place.cpu()].to(self.images)
 
     def fooled(self, scores: Tensor) -> Tensor:
         """Which rows of `scores` (N, K) count as success: wrong, or the target if there is one."""
@@ -156,7 +165,7 @@ class Attack(ABC):
             if len(index):
                 found = self._attack(
                     Problem(predict, x[index], y[index], None if t is None else t[index],
-                            generator, stop)
+                            generator, stop, index, len(x))
                 )  # fmt: skip
                 adversarial[start + index[found[1]]] = found[0][found[1]]
                 done[index] = found[1]

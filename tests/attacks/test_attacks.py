@@ -233,3 +233,43 @@ def test_hyperplane_projection_is_the_nearest_feasible_point(norm):
         )
         on = ((normal * trial).flatten(1).sum(1) - level).abs() < 1e-5
         assert (distance(trial, points, norm)[on] >= best[on] - 1e-4).all()
+
+
+def test_noise_of_a_sample_does_not_depend_on_the_others():
+    """Samples wrong before the attack are left out of it, and must not shift the others' start."""
+    seen = []
+
+    class Watch(FGSM):
+        def run(self, problem):
+            seen.append((problem.place, problem.uniform(-1, 1)))
+            return problem.images
+
+    net = trained("mlp")
+    _, _, x, y = digits()
+    x, y = x[:20], net(x[:20]).argmax(1)
+    Watch(0.1)(net, x, y, seed=3)
+    wrong = y.clone()
+    wrong[:5] = (y[:5] + 1) % 10
+    Watch(0.1)(net, x, wrong, seed=3)
+    (every, first), (some, second) = seen
+    assert every.tolist() == list(range(20)) and some.tolist() == list(range(5, 20))
+    assert torch.equal(first[5:], second)
+    torch.manual_seed(3)
+    assert torch.allclose(first, torch.empty_like(x).uniform_(-1, 1)), "as a plain loop draws it"
+
+
+def test_apgd_spends_what_broken_samples_saved_and_no_more():
+    net = trained("mlp")
+    _, _, x, y = digits()
+    keep = net(x).argmax(1) == y
+    x, y = x[keep][:60], y[keep][:60]
+    count = 0
+
+    def counted(images):
+        nonlocal count
+        count += len(images) if torch.is_grad_enabled() else 0
+        return net(images)
+
+    result = APGD(0.06, steps=20)(counted, x, y)
+    assert 0.1 < float(result.fooled.double().mean()) < 0.9
+    assert 60 * 21 * 0.8 < count <= 60 * 21
