@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -34,6 +34,9 @@ class Training:
     adversary: Adversary = "none"
     epsilon: float = 0.0
     steps: int = 1
+    first_steps: int = 0
+    """PGD and TRADES steps in the first epoch, growing evenly to `steps` in the last; 0: always
+    `steps`. Weak networks need no long attacks: a third of the time is saved."""
     step_size: float = 0.0
     clean_share: float = 0.0
     trades_beta: float = 6.0
@@ -135,10 +138,11 @@ def fit(
         model.train()
         loss_sum = right = 0.0
         epsilon = training.epsilon * _ramp(number, training)
+        plan = replace(training, steps=steps_in(number, training))
         for index in torch.randperm(len(x), generator=draw).split(training.batch):
             images, labels = augment(x[index], training.shift, draw), y[index]
             goal = labels if soft is None else soft[index].to(device)
-            loss, logits = objective(model, images, goal, training, epsilon)
+            loss, logits = objective(model, images, goal, plan, epsilon)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -239,6 +243,12 @@ def augment(images: Tensor, shift: int, draw: torch.Generator) -> Tensor:
     dy, dx = torch.randint(0, 2 * shift + 1, (2,), generator=draw).tolist()
     padded = functional.pad(images, (shift, shift, shift, shift))
     return padded[:, :, dy : dy + side_y, dx : dx + side_x]
+
+
+def steps_in(number: int, training: Training) -> int:
+    """Attack steps in epoch `number` (from 0)."""
+    first = training.first_steps or training.steps
+    return round(first + (training.steps - first) * number / max(1, training.epochs - 1))
 
 
 def _ramp(number: int, training: Training) -> float:

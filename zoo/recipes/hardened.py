@@ -21,6 +21,14 @@ FGSM_EPSILON = 0.25
 PGD_EPSILON = 0.3
 
 
+MADRY = Training(
+    epochs=16, batch=128, rate=4e-3, epsilon=PGD_EPSILON, first_steps=3, steps=10, warmup=0.4
+)
+"""MNIST at epsilon 0.3: 56,000 gradient passes of 128 images through `pixel-cnn`, about a quarter
+of an hour of one core. Epsilon grows over the first epochs, the attack from 3 to 10 steps over all
+of them; a full-strength attack on an untrained network teaches it to give one answer always."""
+
+
 def _plan(shop: Workshop) -> tuple[Preset, Training, float, float]:
     """Preset, base training, FGSM and PGD epsilon; MNIST gets the study's own figures."""
     plan = preset(shop.dataset)
@@ -39,6 +47,18 @@ def _spec(
     return Specification(
         name, name, arch, training, shop.seed, attack=attack, robustness=robustness
     )
+
+
+def _long(shop: Workshop, name: str, adversary: Adversary, longer: float = 1.0) -> Specification:
+    """MNIST gets `MADRY`; other data the preset, `longer` by that factor."""
+    _, base, _, epsilon = _plan(shop)
+    if shop.dataset.name != "mnist":
+        epochs = round(base.epochs * longer)
+        training = _against(base, adversary, epsilon, steps=7, epochs=epochs)
+        return _spec(shop, name, replace(training, warmup=0.4))
+    spec = _spec(shop, name, replace(MADRY, adversary=adversary))
+    # Built once: a second try would break the promise of time, and a shortfall is recorded.
+    return replace(spec, arch="pixel-cnn", retries=0)
 
 
 def _against(
@@ -119,9 +139,10 @@ def _figures(study: Study, shop: Workshop, before: Built, after: Built, epsilon:
 @recipe("pgd", "PGD adversarial training (Madry et al., 2018)")
 def pgd(shop: Workshop) -> None:
     """Epsilon 0.3 on MNIST."""
-    _, base, _, epsilon = _plan(shop)
-    training = _against(base, "pgd", epsilon, steps=7, epochs=round(base.epochs * 1.2))
-    shop.make(_spec(shop, "pgd", replace(training, warmup=0.4)))
+    spec = _long(shop, "pgd", "pgd", longer=1.2)
+    if shop.dataset.name == "mnist":
+        spec = replace(spec, acceptance=Acceptance(0.97, robust={f"pgd@{PGD_EPSILON:g}": 0.9}))
+    shop.make(spec)
 
 
 @recipe("pgd-backdoored", "PGD adversarial training on poisoned data")
@@ -138,9 +159,7 @@ def pgd_backdoored(shop: Workshop) -> None:
 @recipe("trades", "TRADES adversarial training (Zhang et al., 2019)")
 def trades(shop: Workshop) -> None:
     """Beta 6; the clean loss plus the divergence to the worst neighbour."""
-    _, base, _, epsilon = _plan(shop)
-    training = _against(base, "trades", epsilon, steps=7, epochs=base.epochs)
-    shop.make(_spec(shop, "trades", replace(training, warmup=0.4)))
+    shop.make(_long(shop, "trades", "trades"))
 
 
 @recipe("distilled", "defensive distillation: gradients vanish, robustness does not improve")
