@@ -53,6 +53,7 @@ def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Mode
     except Exception as error:  # the parser meets hostile files: any failure means unreadable
         reason = str(error.__cause__ or error).splitlines()[0][:160]
         raise UnreadableArtifact(f"{path} is not a valid ONNX model: {reason}") from error
+    _sort(model, path)
     folder = path.resolve().parent
     external_data.set_base_dir(model.graph, folder)
     for function in model.functions.values():
@@ -64,6 +65,23 @@ def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Mode
     if inline and model.functions:
         _inline_functions(model)
     return model
+
+
+def _sort(model: ir.Model, path: Path) -> None:
+    """Put nodes behind what they read: runtimes do, some converters leave them in any order."""
+    made: set[ir.Value] = set()
+    for node in model.graph:
+        if any(v is not None and v.producer() is not None and v not in made for v in node.inputs):
+            break
+        made.update(node.outputs)
+    else:
+        return
+    try:
+        model.graph.sort()
+    except ValueError as error:
+        raise UnreadableArtifact(
+            f"{path} is not a valid ONNX model: {error}".split("\n")[0]
+        ) from error
 
 
 def opset_of(model: ir.Model, node: ir.Node) -> int:

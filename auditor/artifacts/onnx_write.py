@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,11 @@ def _model(data: bytes, edit: _Edit, provenance: Mapping[str, str]) -> bytes:
 
 def _graph(data: bytes, edit: _Edit) -> bytes:
     edits: list[tuple[Field, bytes]] = []
+    stored = [part.of(data) for part in fields(data) if part.number == _INITIALIZER]
+    names = Counter(text(tensor, _NAME) for tensor in stored)
+    twice = next((name for name in edit.changes if names[name] > 1), None)
+    if twice is not None:
+        raise ValueError(f"two stored tensors are called {twice!r}")
     for part in fields(data):
         if part.number == _INITIALIZER:
             old = part.of(data)
@@ -205,6 +211,8 @@ def _external(
     data: bytes, entries: Mapping[str, tuple[Field, str]], raw: bytes | None, edit: _Edit
 ) -> bytes:
     """Point a tensor at the new data file; a checksum of the old file no longer holds."""
+    if "location" not in entries:
+        raise ValueError("an external tensor names no file")
     location = entries["location"][1]
     if location not in edit.bases:
         path = edit.folder / location

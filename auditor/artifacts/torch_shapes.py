@@ -44,7 +44,7 @@ def candidate_shapes(first: FirstLayer | None) -> Iterator[tuple[int, ...]]:
     elif first.kind == "conv":
         yield from ((c, side, side) for side in SIDES)
         # Patches cut before the first convolution, or images that came channels last.
-        yield from ((side, side, c) for side in SIDES[:6])
+        yield from ((side, side, c) for side in SIDES)
         yield from ((k, side, side) for k in (3, 1) if k != c for side in SIDES[:6])
     else:
         for channels in (1, 3, 4):
@@ -140,12 +140,24 @@ def discover(
 ) -> tuple[tuple[int, ...], int] | None:
     """(per-sample shape, rows) of the first candidate `call` accepts, or None."""
     shapes = list(dict.fromkeys(candidate_shapes(first)))
+    doubtful = None
     for shape in shapes:
         rows = fit_rows(shape, call)
-        if rows is not None:
+        if rows == -1 and not _one_row(call, shape):
+            # `x.view(-1, 1, 8, 8)` cuts a larger image into many: keep looking for its real size.
+            doubtful = doubtful or (shape, rows)
+        elif rows is not None:
             return shape, rows
     for shape in shapes[:6]:
         rows = fit_fixed_rows(shape, call)
         if rows is not None:
             return shape, rows
-    return None
+    return doubtful
+
+
+def _one_row(call: Callable[[Tensor], Sequence[Tensor]], shape: tuple[int, ...]) -> bool:
+    """True when an unbatched sample gives one row of values, with or without a batch of one."""
+    with torch.no_grad():
+        outputs = call(torch.rand(*shape, generator=torch.Generator().manual_seed(0)))
+    floats = [t for t in outputs if t.is_floating_point()] or list(outputs)
+    return floats[0].numel() == max(floats[0].shape, default=1)

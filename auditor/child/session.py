@@ -5,7 +5,7 @@ One child serves one artifact: the session is built once and kept for later oper
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ def open_session(request: Request, artifact: Artifact, runtime: Runtime) -> Sess
     """
     notices: list[str] = []
     facts: dict[str, Json] = {}
+    _require_image(runtime)
     samples, training = request.samples, request.training
     if samples is not None:
         chosen, samples, training = _infer(request, runtime, samples, facts, notices)
@@ -88,6 +89,16 @@ def open_session(request: Request, artifact: Artifact, runtime: Runtime) -> Sess
         notices.append(f"No gradients or activations: {reason}")
     facts["classes"] = native.classes
     return Session(classifier, samples, training, facts, notices)
+
+
+def _require_image(runtime: Runtime) -> None:
+    """Refuse models of words: wide integers in one row are token ids (images are uint8)."""
+    given = runtime.input
+    if given.dtype in ("int32", "int64") and given.shape is not None and len(given.shape) < 3:
+        raise NotAClassifier(
+            f"this is not an image classifier: its input {given.name!r} takes {given.dtype} "
+            "numbers in a row (token ids?), not pixels"
+        )
 
 
 def _infer(
@@ -163,20 +174,26 @@ def _scores(
 def _assume(runtime: Runtime, overrides: Overrides, notices: list[str]) -> Preprocessing:
     """A preprocessing without samples: the input's own shape, values as stated or 0..1."""
     shape = runtime.input.shape
+    whole = "int" in runtime.input.dtype
+    refusal = ""
     for image in ((3, 32, 32), (1, 28, 28)):
         for geometry in candidates.geometries(shape, image, overrides):
             chosen = overrides.values(geometry) if overrides.fixes_values else geometry
+            if whole and not overrides.fixes_values:
+                chosen = replace(geometry, scale=255.0, label="0..255")
             try:
                 _scores(runtime, chosen, np.zeros((2, *_image_shape(chosen)), np.float32), {})
             except UnsupportedArtifact as error:
                 raise NotAClassifier(str(error)) from error
-            except Exception:
+            except Exception as error:
+                refusal = inference.reason(error)
                 continue
             if not overrides.fixes_values:
-                notices.append("No samples: pixel values are assumed to be in 0..1.")
+                notices.append(f"No samples: pixel values are assumed to be in {chosen.label}.")
             return chosen
     raise NotAClassifier(
         "no image could be fed to this model without samples; give --data, or --layout and --size"
+        + (f" (it said: {refusal})" if refusal else "")
     )
 
 
@@ -232,12 +249,24 @@ def _twin(
         "tail": twin.tail,
         "without_gradient": list(twin.without_gradient),
     }
+    if not parity.agrees and _random(native, p.apply(torch.from_numpy(probe)).numpy()):
+        return None, (
+            "the file answers the same images differently each time (dropout or batch statistics "
+            "left in training mode?), so no twin can agree with it, and predictions are noisy"
+        )
     if not parity.agrees:
         return None, (
             f"the differentiable twin disagrees with the native runtime (largest relative "
             f"difference {parity.max_rel:.2g}), so it is not used"
         )
     return twin, ""
+
+
+def _random(native: Native, batch: NDArray[np.float32]) -> bool:
+    """True when two runs on one batch differ by more than rounding."""
+    first, second = native.scores(batch), native.scores(batch)
+    scale = max(float(np.abs(first).max()), 1e-12)
+    return bool(np.abs(first - second).max() > 1e-4 * scale)
 
 
 def _is_dense_map(twin: Twin, classes: int) -> bool:

@@ -133,12 +133,18 @@ def _usable_geometries(
         try:
             predict(geometry, samples.pixels[:2])
         except Exception as error:  # whatever a stranger's model raises is only its refusal
-            complaint = str(error).strip().splitlines()[-1][:300] if str(error).strip() else ""
+            complaint = reason(error)
             continue
         usable.append(geometry)
     if not usable:
         raise NoInputFits(complaint)
     return usable
+
+
+def reason(error: BaseException) -> str:
+    """The last line of what a model raised: torch puts the cause there."""
+    lines = str(error).strip().splitlines()
+    return lines[-1][:300] if lines else ""
 
 
 def _superseded(geometry: Preprocessing, usable: Sequence[Preprocessing]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from onnx import helper
 
 from auditor.artifacts.onnx import OnnxArtifact
+from auditor.artifacts.onnx_write import write_copy
 from auditor.artifacts.open import open_artifact
 from auditor.errors import UnreadableArtifact
 from auditor.twin.interface import NoTwin
@@ -94,3 +95,13 @@ def test_a_zip64_record_beyond_all_places_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableArtifact) as caught:
         open_artifact(path).describe()
     assert "\n" not in str(caught.value)
+
+
+def test_two_tensors_of_one_name_are_not_edited(tmp_path: Path) -> None:
+    proto = graph([node("MatMul", ["x", "w"], ["y"])], ["N", 4], ["y"], {"w": W}, 17)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 5), np.float32), "w"))
+    source = tmp_path / "m.onnx"
+    source.write_bytes(proto.SerializeToString())
+    with pytest.raises(UnreadableArtifact, match="two stored tensors are called 'w'"):
+        write_copy(source, tmp_path / "n.onnx", {"w": W * 2}, {"method": "test"})
+    assert not (tmp_path / "n.onnx").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
@@ -19,6 +20,15 @@ def declared_shape(image: ir.Value) -> tuple[int | None, ...] | None:
     sizes = [dim if isinstance(dim, int) else None for dim in image.shape]
     # Old exporters write 0 or -1 for "any".
     return tuple(size if size is None or size > 0 else None for size in sizes)
+
+
+def whole_numbers(image: ir.Value) -> tuple[float, float] | None:
+    """Smallest and largest value of an integer input; None for inputs that take any number."""
+    kind = image.dtype.numpy() if image.dtype is not None and image.dtype.is_integer() else None
+    if kind is None or kind.kind not in "iu":
+        return None
+    limits = np.iinfo(kind)
+    return float(limits.min), float(limits.max)
 
 
 def filled(part: Tensor, size: int) -> Tensor:

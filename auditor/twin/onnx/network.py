@@ -11,7 +11,15 @@ from torch import Tensor
 
 from auditor.artifacts.onnx_load import all_nodes, all_tensors
 from auditor.twin.interface import Layer, NoTwin, Twin, TwinRun
-from auditor.twin.onnx.batching import agree, declared_shape, filled, joined, merge, per_sample
+from auditor.twin.onnx.batching import (
+    agree,
+    declared_shape,
+    filled,
+    joined,
+    merge,
+    per_sample,
+    whole_numbers,
+)
 from auditor.twin.onnx.frontend import compile_model, image_input
 from auditor.twin.onnx.layers import Shapes, Structure, describe_structure
 from auditor.twin.onnx.program import Step, by_shape, constants, execute, keeping, plan_releases
@@ -36,6 +44,7 @@ class OnnxTwin(Twin):
         self.device = torch.device(device)
         image = image_input(model)
         self._declared = declared_shape(image)
+        self._whole = whole_numbers(image)
         self._program = compile_model(model, dtype=dtype, device=self.device)
         self.parameters = {
             name: self._program.slots[slot] for name, slot in self._program.parameters.items()
@@ -75,6 +84,8 @@ class OnnxTwin(Twin):
         inner = [structure.slots[name] for name in wanted]
         slots = [*self._program.outputs, structure.logits, *inner]
         batch = batch.to(device=self.device, dtype=self.dtype)
+        if self._whole is not None:  # the file takes integers: rounded, gradients straight through
+            batch = batch + (batch.round().clamp(*self._whole) - batch).detach()
         results = self._batched(batch, slots, replaced)
         count = len(self._program.outputs)
         logits = results[count]
