@@ -113,6 +113,9 @@ class Check(ABC):
     weight: ClassVar[float] = 1.0
     """Share of the behaviour budget relative to the other checks that run."""
 
+    on_request: ClassVar[bool] = False
+    """Runs only where ``--checks`` names it: a baseline to compare with, not part of an audit."""
+
     @property
     def is_file_check(self) -> bool:
         """True when the check needs the file and nothing else."""

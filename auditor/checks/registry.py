@@ -51,7 +51,8 @@ def chosen(
         if not any(_matches(check, word) for check in known):
             names = ", ".join(sorted(check.name for check in known))
             raise UsageError(f"there is no check {word!r}; checks are: {names}")
-    kept = [c for c in known if not only or any(_matches(c, word) for word in only)]
+    wanted = [c for c in known if not c.on_request]
+    kept = [c for c in known if any(_matches(c, w) for w in only)] if only else wanted
     return tuple(c for c in kept if not any(_matches(c, word) for word in skip))
 
 

@@ -129,6 +129,7 @@ def _features(result: Result) -> dict[str, float]:
         prefix + "anomaly": result.gap.anomaly,
         prefix + "attraction": result.attraction,
         prefix + "log_second_gap": math.log(result.gap.second),
+        prefix + "log_spread": math.log(result.gap.spread),
         prefix + "log_share": math.log(max(result.gap.share, 1e-9)),
     }
     if found is not None:

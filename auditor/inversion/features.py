@@ -26,7 +26,8 @@ class Gap:
     linear reference's, for the same target (1 or less: the class is easy by nature); infinite when
     no other class was reached. `anomaly` = (median - size) / MAD of log sizes, Neural Cleanse's
     index; `share` = size over the family's unit; `second` = third-smallest over second-smallest,
-    large when two classes stand out together.
+    large when two classes stand out together; `spread` = median size over the smallest, large as
+    well when several targets hide each other's gap.
     """
 
     target: int
@@ -35,6 +36,7 @@ class Gap:
     anomaly: float
     share: float
     second: float = 1.0
+    spread: float = 1.0
 
     @property
     def honest(self) -> float:
@@ -64,7 +66,13 @@ def gap(
         scaled[both] = sizes[both] / reference[both]
         relative = _ratio(scaled, first)
     return Gap(
-        int(targets[first]), raw, relative, anomaly(sizes, first), float(sizes[first] / unit)
+        int(targets[first]),
+        raw,
+        relative,
+        anomaly(sizes, first),
+        float(sizes[first] / unit),
+        _second(sizes),
+        _spread(sizes),
     )
 
 
@@ -74,6 +82,19 @@ def _ratio(sizes: Sizes, first: int) -> float:
     if not len(others):
         return CAP
     return float(min(CAP, others.min() / max(sizes[first], 1e-9)))
+
+
+def _second(sizes: Sizes) -> float:
+    """Third-smallest over second-smallest; 1 below three classes reached."""
+    reached = np.sort(sizes[np.isfinite(sizes)])
+    return float(min(CAP, reached[2] / max(reached[1], 1e-9))) if len(reached) > 2 else 1.0
+
+
+def _spread(sizes: Sizes) -> float:
+    """Median over smallest, classes never reached counting as the largest."""
+    reached = np.sort(sizes)
+    middle = reached[len(reached) // 2]
+    return float(min(CAP, middle / max(reached[0], 1e-9))) if np.isfinite(middle) else CAP
 
 
 def anomaly(sizes: Sizes, row: int) -> float:

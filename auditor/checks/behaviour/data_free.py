@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from auditor.calibration.features import about
 from auditor.checks.interface import BehaviourCheck, BehaviourContext, Skipped
 from auditor.findings import Finding, Metric, Notice, Outcome, Severity
 
@@ -58,7 +59,9 @@ class DataFreeEvidence(BehaviourCheck):
         yield Metric("data-free.margin.target", found.target)
         yield Metric("data-free.margin.p", found.p)
         yield Metric("data-free.margin.z", round(found.robust_z, 4))
+        yield Metric("data-free.passes", found.passes)
         features = {
+            **about(context),
             "data_free.margin.z": found.robust_z,
             "data_free.margin.p": found.p,
             "data_free.margin.target": float(found.target),

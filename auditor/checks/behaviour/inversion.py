@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from auditor.calibration.features import about
 from auditor.checks.behaviour.pictures import sheet
 from auditor.checks.interface import BehaviourCheck, BehaviourContext, Incomplete, Skipped
 from auditor.findings import Figure, Finding, Metric, Notice, Outcome, Severity
@@ -51,7 +52,7 @@ class TriggerInversion(BehaviourCheck):
         if not campaign.results:
             raise Incomplete("the time budget ended before any family was searched")
         yield from _metrics(campaign)
-        features = campaign.features()
+        features = {**about(context), **campaign.features()}
         context.evidence.features.update(features)
         yield Metric("features", {k: round(v, 6) for k, v in features.items()})
         yield from _pictures(context, campaign)

@@ -1,0 +1,1 @@
+"""From evidence to a probability: logistic regression over scale-free features, with provenance."""

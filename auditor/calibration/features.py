@@ -1,0 +1,80 @@
+"""Which pieces of evidence a probability rests on, by name, and how they are squeezed.
+
+All are ratios, logarithms of ratios, shares or z-scores, so that one calibration can serve models
+of different size. Nothing here knows a data set, an architecture or an attack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from auditor.checks.interface import BehaviourContext
+
+DATA_FREE = (
+    "data_free.margin.z",
+    "data_free.margin.surprise",
+    "data_free.head.mean.z",
+    "data_free.head.norm.z",
+    "data_free.head.apart.z",
+    "data_free.agree",
+)
+WITH_SAMPLES = (
+    "inversion.patch.log_honest",
+    "inversion.patch.log_spread",
+    "inversion.patch.anomaly",
+    "inversion.patch.merit",
+    "inversion.additive.log_honest",
+    "inversion.additive.log_spread",
+    "inversion.additive.merit",
+    "inversion.agree",
+    "data_free.margin.z",
+    "data_free.agree",
+)
+"""Few on purpose: a population of tens of models cannot carry more coefficients."""
+
+LARGEST_Z = 20.0
+MOST_SURPRISE = 12.0
+"""-log10 of a p-value; below 1e-12 the fitted null means nothing."""
+
+
+def about(context: BehaviourContext) -> dict[str, float]:
+    """What the calibrated range is stated in besides the features: classes and image side."""
+    return {
+        "about.classes": float(context.classifier.classes),
+        "about.side": float(max(context.classifier.image_shape[1:])),
+    }
+
+
+def derived(raw: Mapping[str, float]) -> dict[str, float]:
+    """`raw` features of the checks with those added that combine several, all finite.
+
+    ``log_honest`` is the smaller of a family's two log gaps (see `auditor.inversion.features`);
+    ``merit`` the held-out ASR less what rearranged perturbations and a linear model reach;
+    ``data_free.agree`` 1 when margins and last layer single out the same class.
+    """
+    out = {k: float(v) for k, v in raw.items() if math.isfinite(v)}
+    for family in ("patch", "additive", "warp", "blur"):
+        prefix = f"inversion.{family}."
+        gaps = [out.get(prefix + "log_gap"), out.get(prefix + "log_relative_gap")]
+        known = [value for value in gaps if value is not None]
+        if known:
+            out[prefix + "log_honest"] = min(known)
+        if prefix + "asr" in out:
+            beside = max(out.get(prefix + "control", 1.0), out.get(prefix + "follows", 1.0))
+            out[prefix + "merit"] = out[prefix + "asr"] - beside
+    if "data_free.margin.p" in out:
+        out["data_free.margin.surprise"] = min(
+            MOST_SURPRISE, -math.log10(max(out["data_free.margin.p"], 1e-300))
+        )
+    if {"data_free.margin.target", "data_free.head.target"} <= out.keys():
+        same = out["data_free.margin.target"] == out["data_free.head.target"]
+        out["data_free.agree"] = float(same)
+    return {k: _squeezed(k, v) for k, v in out.items()}
+
+
+def _squeezed(name: str, value: float) -> float:
+    z = name.endswith((".z", ".anomaly"))
+    return max(-LARGEST_Z, min(LARGEST_Z, value)) if z else value
