@@ -67,6 +67,9 @@ class Description:
 class Runtime(ABC):
     """The artifact running natively (ONNX Runtime, torch.jit). Lives in the child only."""
 
+    notice: str = ""
+    """A sentence for the report where the file does not run exactly as it is."""
+
     @property
     @abstractmethod
     def input(self) -> TensorInfo:

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort  # type: ignore[import-untyped]
 
 from auditor.artifacts.interface import Array, Runtime, TensorInfo
+from auditor.artifacts.onnx_widen import needs_widening, widened
 from auditor.errors import UnreadableArtifact, UnsupportedArtifact
 
 OLDEST_OPSET = 7
@@ -22,10 +23,10 @@ _NAMES = {"float": "float32", "double": "float64"}
 
 
 class OnnxRuntime(Runtime):
-    """One inference session; `upgraded` says that the version converter was needed."""
+    """One inference session; `notice` says when an upgraded or widened copy runs instead."""
 
     def __init__(self, path: Path, proto: onnx.ModelProto, *, threads: int = 1) -> None:
-        self._session, self.upgraded = _session(path, proto, threads)
+        self._session, self.notice = _session(path, proto, threads)
         self._inputs = self._session.get_inputs()
         self._one_by_one = False
 
@@ -88,27 +89,39 @@ class OnnxRuntime(Runtime):
         return tuple(joined)
 
 
-def _session(path: Path, proto: onnx.ModelProto, threads: int) -> tuple[ort.InferenceSession, bool]:
-    """A session for the file, or for its upgraded form when the file is too old."""
+def _session(path: Path, proto: onnx.ModelProto, threads: int) -> tuple[ort.InferenceSession, str]:
+    """A session for the file, or for a copy that ONNX Runtime takes and what was done to it."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = max(1, threads)
     options.inter_op_num_threads = 1
     options.log_severity_level = _ONLY_ERRORS
     providers = ["CPUExecutionProvider"]
     try:
-        return ort.InferenceSession(str(path), options, providers=providers), False
+        return ort.InferenceSession(str(path), options, providers=providers), ""
     except Exception as error:  # ONNX Runtime's exception types are not public
         refusal = _sentence(error)
         opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-        if opset >= OLDEST_OPSET:
+        widen = needs_widening(proto)
+        if opset >= OLDEST_OPSET and not widen:
             raise UnreadableArtifact(f"ONNX Runtime refuses {path}: {refusal}.") from error
+    if widen:
+        tried = "a copy in float32 could not be run either"
+        notice = (
+            "ONNX Runtime has no kernels for this file's number type (bfloat16 or double): "
+            "it is run and audited in float32."
+        )
+    else:
+        tried = "ONNX's version converter could not raise it"
+        notice = (
+            f"ONNX Runtime does not run operator set {opset}: the file is run and audited as "
+            f"raised to {_UPGRADED_OPSET} by ONNX's version converter."
+        )
     try:
-        newer = upgrade(path)
-        return ort.InferenceSession(newer, options, providers=providers), True
+        copy = widened(onnx.load(path)).SerializeToString() if widen else upgrade(path)
+        return ort.InferenceSession(bytes(copy), options, providers=providers), notice
     except Exception as error:
         raise UnreadableArtifact(
-            f"ONNX Runtime refuses {path} (operator set {opset}: {refusal}), "
-            "and ONNX's version converter could not raise it."
+            f"ONNX Runtime refuses {path} (operator set {opset}: {refusal}), and {tried}."
         ) from error
 
 

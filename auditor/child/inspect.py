@@ -29,6 +29,7 @@ def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
         "classes": classifier.classes,
         "twin": session.facts.get("twin", {}),
         "reason": classifier.twin_reason,
+        "notice": runtime.notice,
         "features": classifier.twin.features if classifier.twin is not None else None,
         "layers": [
             [la.label, la.kind, "x".join(map(str, la.shape)), la.weight or ""]

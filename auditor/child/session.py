@@ -64,6 +64,8 @@ def open_session(request: Request, artifact: Artifact, runtime: Runtime) -> Sess
     notices: list[str] = []
     facts: dict[str, Json] = {}
     _require_image(runtime)
+    if runtime.notice:
+        notices.append(runtime.notice)
     samples, training = request.samples, request.training
     if samples is not None:
         chosen, samples, training = _infer(request, runtime, samples, facts, notices)

@@ -119,6 +119,8 @@ def _running(console: Console, loaded: dict[str, Any], every: bool) -> None:
         return
     twin = loaded.get("twin") or {}
     console.print(Text(f"Read as: {visible(str(loaded['input']))}; {loaded['classes']} classes"))
+    if loaded.get("notice"):
+        console.print(Text(visible(str(loaded["notice"]))))
     if loaded.get("reason"):
         console.print(Text(f"Gradients: none. {visible(str(loaded['reason']))}"))
         return

@@ -78,7 +78,7 @@ def test_files_older_than_the_runtime_are_raised(tmp_path: Path) -> None:
     del proto.opset_import[1]
     runtime = opened(tmp_path, proto)
     x = R.normal(size=(2, 6)).astype(np.float32)
-    assert runtime.upgraded
+    assert "raised to" in runtime.notice
     assert np.allclose(runtime.run(x)[0], x @ W + 1, atol=1e-5)
 
 

@@ -143,3 +143,33 @@ def test_token_ids_are_not_pixels(tmp_path: Path) -> None:
     found = inspected(tmp_path / "m.onnx")
     assert not found["classifier"]
     assert "token ids" in found["reason"]
+
+
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.DOUBLE], ids=["bf16", "double"])
+def test_types_without_kernels_run_in_float32_and_say_so(tmp_path: Path, kind: int) -> None:
+    nodes = [
+        node("Cast", ["x"], ["z"], to=kind),
+        node("Conv", ["z", "w"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("Flatten", ["r"], ["f"]),
+        node("Gemm", ["f", "v"], ["g"]),
+        node("Cast", ["g"], ["y"], to=TensorProto.FLOAT),
+    ]
+    proto = converted(nodes)
+    proto.opset_import[0].version = 17
+    for tensor in proto.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        dtype = helper.tensor_dtype_to_np_dtype(kind)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(dtype), tensor.name))
+    onnx.save(proto, tmp_path / "m.onnx")
+    artifact = OnnxArtifact(tmp_path / "m.onnx")
+    runtime, twin = artifact.open_runtime(), artifact.open_twin()
+    assert "float32" in runtime.notice
+    batch = R.random((3, 1, 8, 8)).astype(np.float32)
+    parity = check_parity(runtime, twin, batch, tolerance=1e-4)
+    assert parity.agrees, parity
+    assert inspected(tmp_path / "m.onnx")["notice"] == runtime.notice
+    new = np.zeros((144, 10), np.float32)
+    artifact.write(tmp_path / "n.onnx", {"v": new}, {"method": "test"})
+    written = onnx.load(tmp_path / "n.onnx").graph.initializer
+    assert {t.data_type for t in written if t.name == "v"} == {kind}
