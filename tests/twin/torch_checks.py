@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auditor.artifacts.interface import Artifact
 from auditor.artifacts.open import open_artifact
+from tests.twin.finite_differences import gradient_error
 
 
 def save_scripted(net: nn.Module, x: Tensor, path: Path) -> Path:
@@ -85,33 +86,6 @@ def relative(a: Any, b: Any) -> float:
     return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-6))
 
 
-def gradient_error(twin: Any, x: Tensor, coordinates: int = 20, step: float = 1e-5) -> float:
-    """Worst error of d(sum of logits * w)/dx on random coordinates against central differences,
-    in float64, relative to the largest gradient looked at."""
-    double = twin.to(torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    x = x[:1].double()
-
-    def score(value: Tensor) -> Tensor:
-        logits = double.run(value).logits
-        weight = torch.linspace(-1, 1, logits.shape[1], dtype=torch.float64)
-        return (logits * weight).sum()
-
-    leaf = x.clone().requires_grad_()
-    (exact,) = torch.autograd.grad(score(leaf), leaf)
-    picks = torch.randperm(x.numel(), generator=generator)[:coordinates]
-    largest, worst = exact.flatten()[picks].abs().max().item(), 0.0
-    for pick in picks:
-        shift = torch.zeros(x.numel(), dtype=torch.float64)
-        shift[pick] = step
-        shift = shift.reshape(x.shape)
-        with torch.no_grad():
-            slope = (score(x + shift) - score(x - shift)).item() / (2 * step)
-        worst = max(worst, abs(slope - exact.flatten()[pick].item()))
-    assert largest > 0
-    return worst / largest
-
-
 def measure(artifact: Artifact | Path, x: Tensor, coordinates: int = 20) -> Measured:
     """Everything at once; asserts what must hold exactly, returns what has a tolerance."""
     artifact = open_artifact(artifact) if isinstance(artifact, Path) else artifact
@@ -138,7 +112,7 @@ def measure(artifact: Artifact | Path, x: Tensor, coordinates: int = 20) -> Meas
             assert weight.shape[layer.weight_axis] == value.shape[layer.channel_axis], layer
     assert set(twin.parameters) <= set(stored)
     assert run.logits.shape[0] == x.shape[0] and run.logits.dim() == 2
-    error = gradient_error(twin, x, coordinates) if coordinates else float("nan")
+    error = gradient_error(twin, x, coordinates).worst if coordinates else float("nan")
     return Measured(
         parity,
         error,

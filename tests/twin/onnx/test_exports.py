@@ -14,10 +14,6 @@ from auditor.artifacts.onnx import OnnxArtifact
 from auditor.twin.parity import check_parity
 from tests.twin.onnx.exporting import SmallCnn, SmallVit, capture, export
 
-OPSETS = (13, 17, 18, 20, 23)
-REQUIRED = [
-    "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "swin_t", "vit_b_16"
-]  # fmt: skip
 FURTHER = ["shufflenet_v2_x0_5", "squeezenet1_1", "densenet121", "inception_v3", "vgg11_bn"]
 SIDES = {"inception_v3": 96, "vgg11_bn": 224}
 
@@ -107,13 +103,6 @@ def table(name: str, folder: Path, opsets: tuple[int, ...], exporters: tuple[str
             done += 1
             path.unlink()
     return done
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", REQUIRED)
-def test_table_of_required_networks(name: str, tmp_path: Path) -> None:
-    assert table(name, tmp_path, OPSETS, ("legacy", "dynamo")) >= 8
 
 
 @pytest.mark.slow

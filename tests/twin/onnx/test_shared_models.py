@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from auditor.artifacts.onnx import OnnxArtifact
 from auditor.twin.onnx.network import OnnxTwin
 from auditor.twin.parity import check_parity
+from tests.twin.finite_differences import LIMIT, gradient_error
 
 FILES = [
     "onnx/wonnx_opt-mnist.onnx",
@@ -46,31 +46,13 @@ def test_twin_agrees_with_the_runtime_and_with_finite_differences(shared: Path, 
     parity = check_parity(artifact.open_runtime(), twin, images(twin, 3).numpy())
     assert parity.agrees, parity
     assert parity.tolerance == 1e-4
-    exact = twin.to(torch.float64)
-    for image in images(twin, 8).double().split(1):
-        image.requires_grad_()
-        logits = exact.run(image).logits
-        target = int(logits.argmax())
-        (gradient,) = torch.autograd.grad(logits[0, target], image)
-        if gradient.abs().max() > 0:  # noise may leave every unit of a small network silent
-            break
-    check_gradient(exact, image.detach(), gradient, target)
-
-
-def check_gradient(
-    twin: OnnxTwin, image: torch.Tensor, gradient: torch.Tensor, target: int
-) -> None:
-    """Central differences on 20 random coordinates, within 1e-3 of the gradient's size."""
-    at = np.random.default_rng(0).choice(image.numel(), size=min(20, image.numel()), replace=False)
-    step, scale = 1e-7, float(gradient.abs().max())
-    assert scale > 0
-    moved = image.reshape(1, -1).repeat(2 * len(at), 1)
-    for row, position in enumerate(at):
-        moved[2 * row, position] += step
-        moved[2 * row + 1, position] -= step
-    with torch.no_grad():
-        parts = moved.reshape(-1, *image.shape[1:]).split(8)
-        scores = torch.cat([twin.run(part).logits[:, target] for part in parts])
-    differences = (scores[0::2] - scores[1::2]) / (2 * step)
-    error = (differences - gradient.reshape(-1)[torch.from_numpy(at)]).abs().max()
-    assert float(error) <= 1e-3 * max(scale, 1e-9) + 1e-7
+    for image in images(twin, 8).split(1):
+        try:
+            found = gradient_error(twin, image)
+        except AssertionError as nothing:  # noise may leave every unit of a small network silent
+            if "zero everywhere" not in str(nothing):
+                raise
+            continue
+        assert found.worst <= LIMIT, found
+        return
+    pytest.fail("no image has a gradient")
