@@ -28,6 +28,7 @@ class ScanOptions:
     `command` is shown in the report as the way to repeat it. `classes` are the model's class names
     in its own order. `memory` is in bytes. `settings` are what checks read by name from their
     context's `options` (``robustness.epsilons``). `notices` are the caller's words for the report.
+    `calibration` is a file of ``audit calibrate`` to use instead of the packaged coefficients.
     """
 
     data: str | Path | Images | None = None
@@ -61,6 +62,7 @@ class ScanOptions:
     baseline: Baseline | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    calibration: Path | None = None
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:

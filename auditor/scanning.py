@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from auditor.artifacts.recognise import recognise
+from auditor.calibration.judge import Judgement, judge
+from auditor.calibration.model import load
 from auditor.checks.interface import Check, FileCheck
 from auditor.checks.registry import all_checks, chosen
 from auditor.environment import environment
@@ -141,6 +143,8 @@ def _from_arrays(pair: Arrays) -> Images:
 
 def _planned(model: Path, options: ScanOptions, told: Told) -> _Work:
     """Which checks run under which policy. Raises `UsageError` for contradictory options."""
+    if options.calibration is not None:
+        load(options.calibration)  # what is wrong with it is told before minutes of work
     policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
     every, notices = all_checks()
     selected = chosen((r.check for r in every), options.checks, options.skip)
@@ -246,9 +250,11 @@ def _repair_wanted(work: _Work) -> str:
 def _report(work: _Work, seconds: float) -> Report:
     shown = display_path(work.path)
     results = work.results
+    said = _probability(work, results)
     outcome = evaluate(
         work.policy,
         results,
+        metrics=said.metrics(),
         path=shown,
         today=datetime.datetime.now(datetime.UTC).date(),
         baseline=work.options.baseline,
@@ -269,7 +275,8 @@ def _report(work: _Work, seconds: float) -> Report:
         about={c.name: About(c.title, c.doc) for c in work.checks},
         findings=outcome.findings,
         suppressions=outcome.suppressions,
-        backdoor=_backdoor(work, findings),
+        backdoor=_backdoor(work, findings, said),
+        metrics=said.metrics(),
         sanitized=work.sanitized,
         notices=[*work.notices, *outcome.notices],
         policy=work.policy.to_json(work.options.policy_source),
@@ -306,8 +313,15 @@ def _trigger_image(stage: BehaviourStage) -> str | None:
         return None
 
 
-def _backdoor(work: _Work, findings: Sequence[Finding]) -> Backdoor:
-    """Targets named by serious findings; the strongest recovered trigger. No probability yet."""
+def _probability(work: _Work, results: Sequence[CheckResult]) -> Judgement:
+    """Calibrated, from the evidence of the checks that ran."""
+    description = work.file.description
+    chosen = None if work.options.calibration is None else load(work.options.calibration)
+    return judge(results, None if description is None else description.parameters, chosen)
+
+
+def _backdoor(work: _Work, findings: Sequence[Finding], said: Judgement) -> Backdoor:
+    """Targets named by serious findings; the strongest recovered trigger; the probability."""
     targets = {
         f.target_class
         for f in findings
@@ -322,4 +336,11 @@ def _backdoor(work: _Work, findings: Sequence[Finding]) -> Backdoor:
             trigger = TriggerRecord(
                 family=family, size=size, asr=asr, image=_trigger_image(work.behaviour)
             )
-    return Backdoor(target_classes=tuple(sorted(targets)), trigger=trigger)
+    return Backdoor(
+        probability=said.probability,
+        interval=said.interval,
+        outside_calibration=said.outside,
+        calibration=said.words,
+        target_classes=tuple(sorted(targets)),
+        trigger=trigger,
+    )

@@ -46,6 +46,13 @@ def scan(  # one parameter per documented option
             rich_help_panel=BEHAVIOUR,
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        Option(
+            help="Coefficients of audit calibrate for the probability (default: the packaged).",
+            rich_help_panel=BEHAVIOUR,
+        ),
+    ] = None,
     run_anyway: p.RunAnyway = False,
     seed: p.Seed = 0,
     device: p.Device = "auto",
@@ -95,6 +102,7 @@ def scan(  # one parameter per documented option
         policy_source=source,
         baseline=baseline,
         command=command_line(sys.argv[1:]),
+        calibration=calibration,
     )
     wanted = ("json",) if json_only else commas(formats)
     raise typer.Exit(audit_all(models, options, wanted, out, json_only, quiet, no_color))

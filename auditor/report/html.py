@@ -29,6 +29,7 @@ from auditor.report.summary import (
     coverage_sentence,
     finding_place,
     headline,
+    probability_sentence,
     result_line,
     severity_counts,
     was_run,
@@ -94,6 +95,7 @@ def page(report: Report) -> Mapping[str, Any]:
         "checks": [_check(report, check) for check in report.checks],
         "trigger_image": _trigger_image(report),
         "backdoor": backdoor_sentence(report),
+        "probability": probability_sentence(report),
         "coverage": coverage_sentence(report),
         "sanitized": _sanitized(report),
         "facts": _facts(report),
@@ -147,7 +149,11 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         note = f"{found.trigger.family} trigger"
         tiles.append(("Attack success rate", percent(found.trigger.asr), note))
     if found.probability is not None:
-        tiles.append(("Backdoor probability", f"{found.probability:.2f}", "calibrated"))
+        low, high = found.interval or (0.0, 1.0)
+        note = f"{low:.2f} to {high:.2f}, " + (
+            "outside calibration" if found.outside_calibration else "at even odds"
+        )
+        tiles.append(("Backdoor probability", f"{found.probability:.2f}", note))
     tiles.append(("Findings", str(len(report.findings)), counts_sentence(report)))
     done = sum(check.status in ("passed", "flagged") for check in report.checks)
     tiles.append(("Checks run", f"{done} of {len(report.checks)}", f"{report.seconds:.1f} s"))

@@ -19,6 +19,7 @@ from auditor.report.summary import (
     coverage_sentence,
     finding_place,
     headline,
+    probability_sentence,
 )
 from auditor.report.text import number, percent, size, visible
 
@@ -177,6 +178,7 @@ def _identity(report: Report) -> str:
         f"- {escape(a.format)}, {size(a.bytes)}, {a.parameters:,} parameters",
         f"- SHA-256 {escape(a.sha256)}",
         f"- backdoor: {escape(backdoor_sentence(report))}",
+        *([f"- {escape(said)}"] if (said := probability_sentence(report)) else []),
         f"- {report.tool.name} {report.tool.version}, seed {report.seed}, {report.seconds:.1f} s",
     ]
     command = report.environment.get("command")

@@ -135,9 +135,17 @@ class TriggerRecord(Record):
 
 
 class Backdoor(Record):
-    """Backdoor evidence in one place. `probability` is null until it is calibrated."""
+    """Backdoor evidence in one place.
+
+    `probability` (of a backdoor in the weights, before looking at even odds) with its 95 %
+    `interval`; `outside_calibration` are reasons not to trust the number. `calibration` says how it
+    was made, or, where it is null, why there is none.
+    """
 
     probability: float | None = None
+    interval: tuple[float, float] | None = None
+    outside_calibration: tuple[Text, ...] = ()
+    calibration: Text = ""
     target_classes: tuple[int, ...] = ()
     trigger: TriggerRecord | None = None
 

@@ -104,14 +104,37 @@ def backdoor_sentence(report: Report) -> str:
     """One line on backdoor evidence."""
     found = report.backdoor
     if not found.target_classes and found.trigger is None:
-        return "no backdoor evidence" if was_run(report) else "not examined: the model was not run"
+        if not was_run(report):
+            return "not examined: the model was not run"
+        words = probability_words(report)
+        return f"no backdoor evidence, {words}" if words else "no backdoor evidence"
     targets = ", ".join(class_label(report, t) for t in found.target_classes) or "unknown"
     line = f"target class {targets}"
     if found.trigger is not None:
         line += f", {found.trigger.family} trigger, success rate {percent(found.trigger.asr)}"
     if found.probability is not None:
-        line += f", probability {found.probability:.2f}"
+        line += f", {probability_words(report)}"
     return line
+
+
+def probability_words(report: Report) -> str:
+    """``probability 0.91 (0.80 to 0.97), outside calibration``; never a bare number."""
+    found = report.backdoor
+    if found.probability is None:
+        return ""
+    low, high = found.interval or (0.0, 1.0)
+    words = f"probability {found.probability:.2f} ({low:.2f} to {high:.2f})"
+    return words + (", outside calibration" if found.outside_calibration else "")
+
+
+def probability_sentence(report: Report) -> str:
+    """The probability, what lies outside its calibration, and how it was made; or why none."""
+    found = report.backdoor
+    if found.probability is None:
+        return found.calibration
+    outside = "; ".join(found.outside_calibration)
+    parts = [probability_words(report) + (f": {outside}" if outside else ""), found.calibration]
+    return "; ".join(part for part in parts if part)
 
 
 def was_run(report: Report) -> bool:

@@ -25,6 +25,7 @@ from auditor.report.summary import (
     coverage_sentence,
     finding_place,
     headline,
+    probability_sentence,
     result_line,
 )
 from auditor.report.text import number, percent, shape, size, visible
@@ -164,6 +165,9 @@ def _identity(report: Report) -> RenderableType:
     else:
         rows.append(("samples", "none given"))
     rows.append(("backdoor", visible(backdoor_sentence(report))))
+    sentence = probability_sentence(report)
+    if sentence:
+        rows.append(("probability", visible(sentence)))
     rows.append(("coverage", f"{coverage_sentence(report)}; {report.seconds:.1f} s"))
     for word, value in rows:
         grid.add_row(word, Text(value))

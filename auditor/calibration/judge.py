@@ -1,0 +1,94 @@
+"""From a scan's results to what the report says about probability, or why it says nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from auditor.calibration.model import Calibration, Provenance, packaged
+from auditor.findings import CheckResult
+
+CHECKS = ("data-free", "inversion")
+METRIC = "backdoor.probability"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`probability` None: `words` then say why. `outside` are reasons to distrust the number."""
+
+    probability: float | None = None
+    interval: tuple[float, float] | None = None
+    outside: tuple[str, ...] = ()
+    words: str = ""
+
+    def metrics(self) -> dict[str, float]:
+        """As policies name it; empty when there is no probability, so that a policy that asks for
+        one is unmet and not silently passed."""
+        if self.probability is None or self.interval is None:
+            return {}
+        low, high = self.interval
+        return {METRIC: self.probability, f"{METRIC}.low": low, f"{METRIC}.high": high}
+
+
+def judge(
+    results: Iterable[CheckResult],
+    parameters: int | None,
+    models: Mapping[str, Calibration] | None = None,
+) -> Judgement:
+    """The calibrated probability of a backdoor in the weights, from the checks' features.
+
+    `models` are coefficients other than the packaged ones. A search cut short by the budget is no
+    measurement: no probability then. What the checks sent is untrusted: anything but finite numbers
+    is left out.
+    """
+    found = {r.name: r for r in results if r.name in CHECKS}
+    searched = found.get("inversion")
+    if searched is not None and searched.status == "incomplete":
+        return Judgement(words=f"no probability: {searched.reason}")
+    kind = "samples" if searched is not None and _features(searched) else "data-free"
+    known = {k: v for result in found.values() for k, v in _features(result).items()}
+    if not known:
+        return Judgement()
+    chosen = packaged() if models is None else models
+    if kind not in chosen:
+        what = "with samples" if kind == "samples" else "without samples"
+        return Judgement(
+            words=f"no probability: no calibration for audits {what} comes with this version "
+            "(audit bench and audit calibrate make one; scan --calibration FILE uses it)"
+        )
+    model = chosen[kind]
+    if not model.covers(known):
+        return Judgement(words="no probability: too little of the evidence it rests on is there")
+    said = model.estimate(known, parameters)
+    interval = (round(said.low, 4), round(said.high, 4))
+    return Judgement(round(said.probability, 4), interval, said.outside, _made(model.provenance))
+
+
+def _made(p: Provenance) -> str:
+    """How the number came about, in one sentence."""
+    size = "a small population: " if p.small else ""
+    area, entropy = p.held_out.get("auc"), p.held_out.get("cross_entropy")
+    shown = (
+        f"; fitted to one half, ROC-AUC {area:.2f} ({p.held_out.get('auc_low', 0):.2f} to "
+        f"{p.held_out.get('auc_high', 1):.2f}) and cross-entropy {entropy:.2f} on the other"
+        if area is not None and entropy is not None
+        else ""
+    )
+    return (
+        f"at even odds before looking; calibrated on {size}{p.models} models, {p.clean} clean and "
+        f"{p.backdoored} backdoored ({p.population}){shown}; it informs, the severity comes from "
+        "the findings"
+    )
+
+
+def _features(result: CheckResult) -> dict[str, float]:
+    found: Any = result.metrics.get("features")
+    if not isinstance(found, Mapping):
+        return {}
+    return {
+        str(name): float(value)
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
