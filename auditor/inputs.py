@@ -60,7 +60,7 @@ def _read(
             split=split,
             limit=limit,
             seed=options.seed,
-            size=options.overrides.size or _fixed_size(description),
+            size=options.overrides.size or fixed_size(description),
             download=options.download,
         )
     affordable = max(10, _MOST_VALUES // max(1, int(np.prod(images.pixels.shape[1:]))))
@@ -83,7 +83,7 @@ def _hinted(
     return samples
 
 
-def _fixed_size(description: Description | None) -> tuple[int, int] | None:
+def fixed_size(description: Description | None) -> tuple[int, int] | None:
     """(H, W) when the model's input states it."""
     if description is None or len(description.inputs) != 1:
         return None

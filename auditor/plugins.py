@@ -33,6 +33,8 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.data_free:DataFreeEvidence",
         "auditor.checks.behaviour.inversion:TriggerInversion",
         "auditor.checks.behaviour.clustering:ActivationClustering",
+        "auditor.checks.baselines.neural_cleanse:NeuralCleanse",
+        "auditor.checks.baselines.activation_clustering:ArtActivationClustering",
         "auditor.checks.behaviour.robustness_fgsm:FgsmRobustness",
         "auditor.checks.behaviour.robustness_pgd:PgdRobustness",
         "auditor.checks.behaviour.robustness_square:SquareRobustness",

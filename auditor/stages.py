@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,8 +242,16 @@ def _ask(worker: Worker, operation: str, params: dict[str, Any]) -> Repaired | s
     )
 
 
-def ask_scores(worker: Worker, options: ScanOptions) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Native scores (N, K) and labels (N,), empty without samples; None when they cannot be had."""
+class Scored(NamedTuple):
+    """Native scores (N, K), labels (N,) (empty without samples), and images a second."""
+
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+    speed: float
+
+
+def ask_scores(worker: Worker, options: ScanOptions) -> Scored | None:
+    """What the model `worker` has loaded answers; None when that cannot be had."""
     try:
         message = worker.result("scores", {"most": MOST_SCORED, "seed": options.seed})
     except AuditError:
@@ -251,7 +259,7 @@ def ask_scores(worker: Worker, options: ScanOptions) -> tuple[NDArray[Any], NDAr
     scores, labels = message.arrays.get("scores"), message.arrays.get("labels")
     if scores is None or labels is None or scores.ndim != 2 or scores.dtype.kind != "f":
         return None
-    return scores, labels
+    return Scored(scores, labels, as_float(message.body.get("images_per_second")) or 0.0)
 
 
 def ask_asr(

@@ -189,6 +189,34 @@ def inject(
     Console().print(f"wrote {out}")
 
 
+@app.command()
+def retrain(
+    manifest: Annotated[Path, typer.Argument(help="NAME.manifest.json of a zoo model")],
+    clean: Annotated[Path, typer.Option("--clean", help="what audit data --write-clean wrote")],
+    data_root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="write the new network here")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the model again on the cleaned set: clean accuracy and ASR before and after."""
+    from rich.table import Table
+
+    from zoo.retrain import retrain as run
+
+    _set_threads(threads)
+    got = run(manifest, clean, root=data_root, out=out, device=device)
+    table = Table(title="Before and after cleaning")
+    for column in ("measure", "before", "after"):
+        table.add_column(column)
+    table.add_row("training samples", f"{got.samples_before:,}", f"{got.samples_after:,}")
+    table.add_row("clean accuracy", f"{got.accuracy_before:.2%}", f"{got.accuracy_after:.2%}")
+    for before, after in zip(got.asr_before, got.asr_after, strict=True):
+        table.add_row("ASR", f"{before:.2%}", f"{after:.2%}")
+    Console().print(table)
+
+
 def _mix(text: str | None) -> tuple[int, int, int] | None:
     return None if text is None else _three(text, "--static")
 

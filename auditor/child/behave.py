@@ -30,7 +30,7 @@ def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
     The result says ``loaded`` false with a ``reason`` when the artifact does not run, and
     ``classifier`` false when it is none.
     """
-    request = _request(params, arrays)
+    request = request_from(params, arrays)
     checks = _checks(params["checks"])
     artifact = open_artifact(request.path)
     try:
@@ -55,7 +55,8 @@ def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
     return {"classifier": True, "backdoor": found}, _picture(context)
 
 
-def _request(params: Mapping[str, Any], arrays: dict[str, Any]) -> Request:
+def request_from(params: Mapping[str, Any], arrays: dict[str, Any]) -> Request:
+    """What the parent sent, with seeds and threads set."""
     import torch
 
     torch.set_num_threads(int(params["threads"]))

@@ -26,13 +26,18 @@ def folder_for(model: Path, out: Path | None, *, several: bool) -> Path:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` to `path` by rename. Raises `UsageError` when the folder cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` by rename. Raises `UsageError` when that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:

@@ -42,23 +42,32 @@ def is_tar(path: Path) -> bool:
 
 def read_folder(folder: Path, request: Request) -> Images:
     """Read a folder per class. Raises `UnreadableSamples`."""
-    members = [
+    return _read(members_of(folder), lambda m: (folder / m).read_bytes(), folder.name, request)
+
+
+def members_of(folder: Path) -> list[PurePosixPath]:
+    """Relative paths of every image below `folder`, sorted."""
+    return [
         PurePosixPath(p.relative_to(folder).as_posix())
         for p in sorted(folder.rglob("*"))
         if p.suffix.lower() in _SUFFIXES and p.is_file()
     ]
-    return _read(members, lambda m: (folder / m).read_bytes(), folder.name, request)
+
+
+def members_in(archive: tarfile.TarFile) -> dict[PurePosixPath, tarfile.TarInfo]:
+    """Every image of an open tar by its path."""
+    return {
+        PurePosixPath(m.name): m
+        for m in archive.getmembers()
+        if m.isfile() and PurePosixPath(m.name).suffix.lower() in _SUFFIXES
+    }
 
 
 def read_tar(path: Path, request: Request) -> Images:
     """Read a tar of a folder per class without unpacking it. Raises `UnreadableSamples`."""
     try:
         with tarfile.open(path) as archive:
-            files = {
-                PurePosixPath(m.name): m
-                for m in archive.getmembers()
-                if m.isfile() and PurePosixPath(m.name).suffix.lower() in _SUFFIXES
-            }
+            files = members_in(archive)
 
             def load(member: PurePosixPath) -> bytes:
                 stream = archive.extractfile(files[member])
@@ -74,8 +83,8 @@ def read_tar(path: Path, request: Request) -> Images:
 def _read(members: list[PurePosixPath], load: Load, name: str, request: Request) -> Images:
     if not members:
         raise UnreadableSamples(f"{name} holds no images: expected one sub-folder per class")
-    members, split = _only_split(members, request.split)
-    names = _class_names(members, name)
+    members, split = only_split(members, request.split)
+    names = class_names(members, name)
     order = {label: index for index, label in enumerate(names)}
     labels = np.array([order[m.parent.name] for m in members], dtype=np.int64)
     # Draw the balanced subset before decoding anything: positions stand in for pixels.
@@ -83,11 +92,11 @@ def _read(members: list[PurePosixPath], load: Load, name: str, request: Request)
     drawn = Images(positions.astype(np.float32), labels, name, names)
     index = drawn.shuffled(request.seed, request.limit)
     chosen = [members[int(i)] for i in index.pixels.reshape(-1)]
-    pixels = _stack([_decode(m, load) for m in chosen], name, request.size)
+    pixels = _stack([decode(m, load) for m in chosen], name, request.size)
     return Images(pixels, index.labels, f"{name}{split}", names)
 
 
-def _only_split(members: list[PurePosixPath], split: str) -> tuple[list[PurePosixPath], str]:
+def only_split(members: list[PurePosixPath], split: str) -> tuple[list[PurePosixPath], str]:
     """Keep the wanted split where the layout has train/test folders above the classes."""
     wanted, other = _SPLITS[split], _SPLITS["train" if split == "test" else "test"]
     above = [{part.lower() for part in m.parts[:-2]} for m in members]
@@ -99,7 +108,8 @@ def _only_split(members: list[PurePosixPath], split: str) -> tuple[list[PurePosi
     return kept, f" ({split})"
 
 
-def _class_names(members: list[PurePosixPath], name: str) -> tuple[str, ...]:
+def class_names(members: list[PurePosixPath], name: str) -> tuple[str, ...]:
+    """Names by label. Raises `UnreadableSamples` for a layout that is no folder per class."""
     loose = [m for m in members if m.parent.name == ""]
     if loose:
         raise UnreadableSamples(
@@ -118,7 +128,8 @@ def _class_names(members: list[PurePosixPath], name: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _decode(member: PurePosixPath, load: Load) -> NDArray[np.uint8]:
+def decode(member: PurePosixPath, load: Load) -> NDArray[np.uint8]:
+    """(H, W) grey or (H, W, 3). Raises `UnreadableSamples` naming the image."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -139,6 +150,13 @@ def _decode(member: PurePosixPath, load: Load) -> NDArray[np.uint8]:
 def _stack(
     images: list[NDArray[np.uint8]], name: str, size: tuple[int, int] | None
 ) -> NDArray[np.float32]:
+    return stack_uint8(images, name, size).astype(np.float32) / np.float32(255)
+
+
+def stack_uint8(
+    images: list[NDArray[np.uint8]], name: str, size: tuple[int, int] | None
+) -> NDArray[np.uint8]:
+    """(N, C, H, W); resized to `size` where they differ. Raises `UnreadableSamples` without one."""
     shapes = Counter(image.shape[:2] for image in images)
     colour = any(image.ndim == 3 for image in images)
     if len(shapes) > 1 and size is None:
@@ -149,7 +167,7 @@ def _stack(
         )
     target = size if len(shapes) > 1 else None
     out = [_to_chw(image, colour, target) for image in images]
-    return np.stack(out).astype(np.float32) / np.float32(255)
+    return np.stack(out)
 
 
 def _to_chw(

@@ -31,25 +31,30 @@ def is_idx_folder(folder: Path) -> bool:
 
 def read(folder: Path, request: Request) -> Images:
     """The wanted split of an IDX folder. Raises `UnreadableSamples`."""
-    prefix = _PREFIX[request.split]
-    images = _decode(_find(folder, prefix, "images"), dimensions=3)
-    labels = _decode(_find(folder, prefix, "labels"), dimensions=1)
-    if len(images) != len(labels):
-        raise UnreadableSamples(
-            f"{folder.name} has {len(images)} images but {len(labels)} labels: counts must agree"
-        )
-    every = Images(
-        images[:, None],  # type: ignore[arg-type]  # uint8 until the subset is taken
-        labels.astype(np.int64),
-        f"{folder.name} ({request.split})",
-        _FASHION if "fashion" in folder.name.lower() else (),
-    )
+    pixels8, labels, classes, source = read_whole(folder, request.split)
+    every = Images(pixels8, labels, source, classes)  # type: ignore[arg-type]  # uint8 until taken
     chosen = every.shuffled(request.seed, request.limit)
     pixels = chosen.pixels.astype(np.float32) / np.float32(255)
     return Images(pixels, chosen.labels, chosen.source, chosen.classes)
 
 
-def _find(folder: Path, prefix: str, kind: str) -> Path:
+def read_whole(
+    folder: Path, split: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...], str]:
+    """Pixels uint8 (N, 1, H, W), labels (N,), class names and source, in the files' order."""
+    prefix = _PREFIX[split]
+    images = _decode(find(folder, prefix, "images"), dimensions=3)
+    labels = _decode(find(folder, prefix, "labels"), dimensions=1)
+    if len(images) != len(labels):
+        raise UnreadableSamples(
+            f"{folder.name} has {len(images)} images but {len(labels)} labels: counts must agree"
+        )
+    names = _FASHION if "fashion" in folder.name.lower() else ()
+    return images[:, None], labels.astype(np.int64), names, f"{folder.name} ({split})"
+
+
+def find(folder: Path, prefix: str, kind: str) -> Path:
+    """The IDX file of a split (`prefix` ``train`` or ``t10k``). Raises `UnreadableSamples`."""
     found = sorted(folder.glob(f"{prefix}*{kind}*ubyte*")) or sorted(folder.glob(f"*{kind}*ubyte*"))
     if not found:
         raise UnreadableSamples(f"{folder.name} has no {prefix}-{kind} IDX file")

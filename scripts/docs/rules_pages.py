@@ -30,8 +30,26 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
     (
         "data.poisoned-cluster",
         "high",
-        "training samples of a class hold a foreign cluster",
-        "[clustering](../checks.md#clustering)",
+        "training samples of a class carry a backdoor",
+        "[audit data](../data.md)",
+    ),
+    (
+        "data.wrong-labels",
+        "medium; low below 2 % of the set",
+        "labels disagree with what the samples show",
+        "[audit data](../data.md)",
+    ),
+    (
+        "data.contradicting-copies",
+        "low",
+        "copies of one picture under different labels",
+        "[audit data](../data.md)",
+    ),
+    (
+        "data.foreign",
+        "low",
+        "pictures that do not look like the rest",
+        "[audit data](../data.md)",
     ),
     (
         "robustness.low",
