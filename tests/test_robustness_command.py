@@ -77,6 +77,36 @@ def test_one_attack_in_l2_with_epsilon_in_the_report(
     assert json.loads((tmp_path / "report.json").read_text()) == report
 
 
+def test_smoothing_on_request_certifies_the_vote_under_noise(
+    digits_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--attack", "certificate", "--smoothing", "0.2", "--max-samples", "20")
+    got = metrics(attack(capsys, digits_zoo / "clean.onnx", tmp_path, *options))
+    assert got["robustness.smoothed.sigma"] == 0.2
+    assert not any(name.startswith("robustness.certificate") for name in got)
+    assert got["robustness.smoothed@0"] > 0.5 and got["robustness.smoothed.n"] == 20
+    assert got["robustness.smoothed@0.2"] <= got["robustness.smoothed@0.1"]
+
+
+def test_pictures_classes_and_smallest_changes_are_in_the_reports(
+    digits_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ("robustness", str(digits_zoo / "clean.onnx"), "--data", "digits", "--attack", "pgd")
+    code = run([*base, "--max-samples", "60", "--steps", "10", "--jobs", "1", "--quiet",
+                "--out", str(tmp_path), "--format", "json,html"])  # fmt: skip
+    capsys.readouterr()
+    report = json.loads((tmp_path / "report.json").read_text())
+    got = metrics(report)
+    assert code == 0
+    for row in got["robustness.pgd.curve"]:
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1 and row["n"] == 60
+    assert {row["class"] for row in got["robustness.pgd.per_class"][0]["classes"]} == set(range(10))
+    quantiles = [got[f"robustness.pgd.perturbation.q{share}"] for share in (10, 25, 50)]
+    assert 0 < quantiles[0] <= quantiles[1] <= quantiles[2] <= 0.3
+    page = (tmp_path / "report.html").read_text()
+    assert "difference amplified" in page and "data:image/png;base64," in page
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -85,6 +115,9 @@ def test_one_attack_in_l2_with_epsilon_in_the_report(
         (("--norm", "l7"), "--norm"),
         (("--epsilon", "8"), "0..1"),
         (("--epsilon", "nan"), "0..1"),
+        (("--epsilon", "-1"), "0..1"),
+        (("--smoothing", "0"), "--smoothing"),
+        (("--smoothing", "0.1", "--attack", "pgd"), "certificate"),
         (("--fail-on", "sometimes"), "--fail-on"),
     ],
 )

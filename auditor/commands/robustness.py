@@ -69,6 +69,14 @@ def robustness(
         Option(help=f"Of Square: {QUERIES}.", min=1, rich_help_panel=BEHAVIOUR),
     ] = None,
     restarts: Annotated[int, Option(help="Of PGD and APGD.", min=1, rich_help_panel=BEHAVIOUR)] = 1,
+    smoothing: Annotated[
+        float | None,
+        Option(
+            help="Certify the majority vote under Gaussian noise of this standard deviation "
+            "(randomized smoothing) instead of the model itself.",
+            rich_help_panel=BEHAVIOUR,
+        ),
+    ] = None,
     run_anyway: p.RunAnyway = False,
     seed: p.Seed = 0,
     device: p.Device = "auto",
@@ -95,6 +103,7 @@ def robustness(
 
     wanted = _wanted(attack or [], norm)
     settings = _settings(wanted, epsilon or [], norm, steps, queries, restarts)
+    settings |= _smoothing(smoothing, wanted)
     options = ScanOptions(
         data=data,
         data_root=data_root,
@@ -172,6 +181,17 @@ def _settings(
     if "worst-case" not in wanted:
         settings["robustness.attacks"] = [name for name in wanted if name in ENSEMBLE]
     return settings
+
+
+def _smoothing(sigma: float | None, wanted: tuple[str, ...]) -> dict[str, Json]:
+    """The setting behind ``--smoothing``. Raises `UsageError` where it would do nothing."""
+    if sigma is None:
+        return {}
+    if not 0 < sigma <= 1:
+        raise UsageError(f"--smoothing must be above 0 and at most 1, not {sigma:g}")
+    if "certificate" not in wanted:
+        raise UsageError("--smoothing belongs to --attack certificate (linf)")
+    return {"robustness.sigma": sigma}
 
 
 def register(app: typer.Typer) -> None:

@@ -26,7 +26,10 @@ _ATTACK_STEPS = 12
 
 
 class CertifiedRobustness(BehaviourCheck):
-    """CROWN bounds for feed-forward networks; randomized smoothing for everything else."""
+    """CROWN bounds for feed-forward networks; randomized smoothing for all else, or on request.
+
+    Option ``robustness.sigma`` asks for smoothing with noise of that standard deviation.
+    """
 
     name = "robustness.certificate"
     title = "Certified robustness"
@@ -50,6 +53,9 @@ class CertifiedRobustness(BehaviourCheck):
         attacked = int(context.evidence.features.get("robustness.pgd.n", len(samples)))
         samples = samples.take(slice(0, attacked))
         common.need_time(context)
+        if "robustness.sigma" in context.options:
+            yield from _smoothing(context, samples)
+            return
         images, _ = common.tensors(context, samples.take(slice(0, 2)))
         try:
             certifier = Certifier(function, images)
@@ -115,7 +121,8 @@ def _unbroken(
 
     attack = PGD(value, steps=_ATTACK_STEPS, loss="margin")
     found = attack(certifier.function, images[index], labels[index], seed=context.seed)
-    return index[~found.fooled.cpu().numpy()]
+    standing: NDArray[np.int64] = index[~found.fooled.cpu().numpy()]
+    return standing
 
 
 def _rows(grid: tuple[float, ...], table: NDArray[np.bool_]) -> list[dict[str, float | int]]:
