@@ -83,6 +83,7 @@ def measure(job: Job) -> Row:
         options=ScanOptions(
             data=job.data,
             data_root=job.data_root,
+            train_data=_training(job),
             max_samples=max(10, job.samples),
             checks=tuple(dict.fromkeys(wanted)),
             profile="full" if job.samples else "data-free",
@@ -97,6 +98,12 @@ def measure(job: Job) -> Row:
     )
     seconds, cpu = time.monotonic() - started, _children() - spent
     return _row(job, report, seconds, cpu, truth_of(Path(job.path)))
+
+
+def _training(job: Job) -> Path | None:
+    """The training set the zoo left beside the model, for the baseline that needs one."""
+    path = Path(job.path).with_suffix(".train.npz")
+    return path if "activation-clustering" in job.against and path.is_file() else None
 
 
 def truth_of(model: Path) -> Truth:

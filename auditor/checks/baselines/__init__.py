@@ -1,0 +1,1 @@
+"""Methods of others, as published, to compare with; they run only where ``--checks`` names them."""
