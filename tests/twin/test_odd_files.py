@@ -173,3 +173,21 @@ def test_types_without_kernels_run_in_float32_and_say_so(tmp_path: Path, kind: i
     artifact.write(tmp_path / "n.onnx", {"v": new}, {"method": "test"})
     written = onnx.load(tmp_path / "n.onnx").graph.initializer
     assert {t.data_type for t in written if t.name == "v"} == {kind}
+
+
+def test_old_batch_norm_with_all_outputs_uses_the_batch(tmp_path: Path) -> None:
+    parts = {name: R.random(4).astype(np.float32) + 0.5 for name in ("s", "b", "m", "u")}
+    outputs = ["n", "mean", "var", "saved_mean", "saved_var"]
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        node("BatchNormalization", ["c", "s", "b", "m", "u"], outputs),
+        node("Flatten", ["n"], ["f"]),
+        node("Gemm", ["f", "v"], ["y"]),
+    ]
+    proto = converted(nodes)
+    for name, array in parts.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(proto, tmp_path / "m.onnx")
+    artifact = OnnxArtifact(tmp_path / "m.onnx")
+    batch = R.random((6, 1, 8, 8)).astype(np.float32)
+    assert check_parity(artifact.open_runtime(), artifact.open_twin(), batch).agrees

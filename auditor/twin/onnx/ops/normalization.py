@@ -15,7 +15,9 @@ def batch_norm(
 ) -> Result:
     """Batch normalization by stored statistics, or by the batch's own in training mode."""
     eps = node.get("epsilon", 1e-5)
-    if node.get("training_mode", 0):
+    # Before operator set 14 there was no attribute: extra outputs asked for training mode.
+    by_outputs = node.opset < 14 and node.outputs > 1 and not node.get("is_test", 0)
+    if node.get("training_mode", by_outputs):
         y = F.batch_norm(x, None, None, scale, bias, True, 0.0, eps)
     elif mean.requires_grad or var.requires_grad:  # torch gives these no gradient
         shape = (1, -1, *([1] * (x.dim() - 2)))
