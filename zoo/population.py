@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from auditor.errors import UsageError
 from auditor.manifest import MANIFEST_SUFFIX, Manifest, ManifestError, read_manifest
 
 if TYPE_CHECKING:
+    from auditor.fleet.engine import Outcome
     from zoo.build import Specification
     from zoo.datasets import Dataset
 
@@ -187,7 +188,10 @@ def run(
 
     Writes ``population.json`` (one entry a member) when all are done.
     """
-    from joblib import Parallel, delayed
+    from joblib import cpu_count
+
+    from auditor.fleet import engine
+    from auditor.fleet.pools import HerePool, LocalPool
 
     out.mkdir(parents=True, exist_ok=True)
     members = draw(plan)
@@ -198,11 +202,22 @@ def run(
             done[member.name] = found
             yield found, True
     todo = [member for member in members if member.name not in done]
-    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
-    for manifest in parallel(delayed(build_member)(m, out, root, device) for m in todo):
-        done[manifest.name] = manifest
-        yield manifest, False
+    build = partial(build_member, out=out, root=root, device=device)
+    pool = HerePool() if jobs == 1 else LocalPool(jobs if jobs > 0 else cpu_count())
+    for outcome in engine.run(build, todo, pool):
+        if outcome.value is None:
+            raise _failure(outcome)
+        done[outcome.value.name] = outcome.value
+        yield outcome.value, False
     write_index(plan, [done[member.name] for member in members], out)
+
+
+def _failure(outcome: Outcome[Member, Manifest]) -> Exception:
+    """Why a member was not built, as the exception to raise: the others that are done are kept."""
+    if isinstance(outcome.error, Exception):
+        return outcome.error
+    why = outcome.lost or outcome.error
+    return RuntimeError(f"population member {outcome.job.name} was not built: {why}")
 
 
 def write_index(plan: Plan, manifests: Sequence[Manifest], out: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
+from auditor.errors import AuditError
 from auditor.fleet.pools import Call, Pool
 
 J = TypeVar("J")
@@ -21,12 +22,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[J, R]):
-    """A job and its value, or why there is none: `error` is the exception the function raised (its
-    type and message), `lost` that its worker died twice."""
+    """A job and its value, or why there is none: `error` is what the function raised (an
+    `AuditError` itself, of others the type and message), `lost` that its worker died twice."""
 
     job: J
     value: R | None = None
-    error: str = ""
+    error: str | AuditError = ""
     lost: str = ""
 
 

@@ -6,17 +6,21 @@ small), and each has its own word for a dead worker.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
-from auditor.errors import UsageError
+from auditor.errors import AuditError, UsageError
 from auditor.fleet.redact import shown_url
 
 _STREAMED_CHUNK = 256
+
+Answer: TypeAlias = tuple[int, Any, "str | AuditError"]
+"""(index, value, error): no error is an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +31,17 @@ class Call:
     index: int
     job: Any
 
-    def run(self) -> tuple[int, Any, str]:
-        """(index, value, error): what the function raises is an answer too, for an exception would
-        end everybody else's work."""
+    def run(self) -> Answer:
+        """What the function raises is an answer too: an exception would end all others' work."""
         try:
             return self.index, self.function(self.job), ""
+        except AuditError as problem:
+            return self.index, None, problem
         except Exception as error:
             return self.index, None, f"{type(error).__name__}: {error}"[:2000]
 
 
-def _run(call: Call) -> tuple[int, Any, str]:
+def _run(call: Call) -> Answer:
     return call.run()
 
 
@@ -60,7 +65,7 @@ class Pool(ABC):
     def open(self) -> None:
         """Start or find the workers."""
 
-    def stream(self, calls: Iterator[Call]) -> Iterable[tuple[int, Any, str]]:
+    def stream(self, calls: Iterator[Call]) -> Iterator[Answer]:
         """Answers as they come. Raises one of `broken`."""
         from joblib import Parallel, delayed
 
@@ -73,8 +78,14 @@ class Pool(ABC):
         parallel = Parallel(
             n_jobs=max(2, self.workers), return_as=how, batch_size=1, pre_dispatch=ahead
         )
-        answers: Iterable[tuple[int, Any, str]] = parallel(delayed(_run)(call) for call in calls)
-        return answers
+        answers = parallel(delayed(_run)(call) for call in calls)
+        try:
+            yield from answers
+        finally:
+            if hasattr(answers, "close"):
+                with warnings.catch_warnings():  # joblib warns of what it cancels; it is meant
+                    warnings.simplefilter("ignore")
+                    answers.close()
 
     def revive(self) -> None:
         """After a death."""
@@ -113,6 +124,21 @@ class LocalPool(Pool):
         from joblib.externals.loky import get_reusable_executor
 
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+class HerePool(Pool):
+    """This very process, one job after the other: for functions that can be trusted not to die."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def open(self) -> None:
+        """Nothing to start."""
+
+    def stream(self, calls: Iterator[Call]) -> Iterator[Answer]:
+        """See `Pool.stream`."""
+        for call in calls:
+            yield call.run()
 
 
 class DaskPool(Pool):

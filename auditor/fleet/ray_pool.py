@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, ClassVar
 
 from auditor.errors import UsageError
-from auditor.fleet.pools import Call, Pool
+from auditor.fleet.pools import Answer, Call, Pool
 from auditor.fleet.redact import shown_url
 
 _A_WORKER = 4
@@ -50,10 +50,10 @@ class RayPool(Pool):
         self.workers, options = self._wait_for_workers(ray)
         self._stack.enter_context(parallel_config(backend="ray", ray_remote_args=options))
 
-    def stream(self, calls: Iterator[Call]) -> Iterable[tuple[int, Any, str]]:
-        """See `Pool.stream`; a list, after the last of them."""
+    def stream(self, calls: Iterator[Call]) -> Iterator[Answer]:
+        """See `Pool.stream`; all of them after the last."""
         try:
-            return list(super().stream(calls))
+            yield from list(super().stream(calls))
         finally:
             self._collect()
 

@@ -8,6 +8,7 @@ file tells.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -32,9 +33,10 @@ class MlflowSource(Source):
 
     def find(self, known: Known) -> Iterator[Sighting]:
         """See `Source.find`."""
-        artifacts = self._artifacts()
         try:
-            files = sorted(_files(artifacts, self.text), key=lambda f: str(f.path))
+            files = sorted(_files(self._repository()), key=lambda file: str(file.path))
+        except SourceError:
+            raise
         except Exception as error:
             raise SourceError(
                 f"{self.text} cannot be listed: {redacted(str(error))[:300]}"
@@ -53,9 +55,9 @@ class MlflowSource(Source):
     def fetch(self, path: str, folder: Path) -> Path:
         """Download one file into `folder`."""
         try:
-            got = self._artifacts().download_artifacts(
-                artifact_uri=f"{self.text.rstrip('/')}/{path}", dst_path=str(folder)
-            )
+            got = self._repository().download_artifacts(path, dst_path=str(folder))
+        except SourceError:
+            raise
         except Exception as error:
             raise SourceError(
                 f"{self.text}/{path} cannot be fetched: {redacted(str(error))[:300]}"
@@ -74,21 +76,21 @@ class MlflowSource(Source):
             got.replace(target)
         return target.is_file()
 
-    def _artifacts(self) -> Any:
+    def _repository(self) -> Any:
+        """MLflow's own view of the folder; paths in it are relative to the name itself."""
         try:
-            from mlflow import artifacts
+            registry = import_module("mlflow.store.artifact.artifact_repository_registry")
         except ImportError as error:
             raise SourceError(
                 f"{self.text} needs MLflow ({error}); pip install 'model-auditor[mlflow]'"
             ) from None
-        return artifacts
+        return registry.get_artifact_repository(self.text)
 
 
-def _files(artifacts: Any, uri: str, below: str = "") -> Iterator[Any]:
-    """Every file under `uri`, paths relative to it."""
-    place = f"{uri.rstrip('/')}/{below}" if below else uri
-    for entry in artifacts.list_artifacts(artifact_uri=place):
+def _files(repository: Any, below: str | None = None) -> Iterator[Any]:
+    """Every file, depth first."""
+    for entry in repository.list_artifacts(below):
         if entry.is_dir:
-            yield from _files(artifacts, uri, entry.path)
+            yield from _files(repository, entry.path)
         else:
             yield entry

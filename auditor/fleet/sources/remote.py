@@ -122,21 +122,22 @@ class RemoteSource(Source):
         self, fs: Any, batch: Sequence[dict[str, Any]], known: Known, *, alone: bool
     ) -> Iterator[Sighting]:
         """Look at the heads of those not known yet, all in one go."""
-        about = [(b["name"], int(b.get("size") or 0), _stamp(b)) for b in batch]
-        asked = [
-            (name, size)
+        about = [(b["name"], _size(b), _stamp(b)) for b in batch]
+        fresh = {
+            name: size
             for name, size, stamp in about
             if not (stamp and known(self._shown(name), stamp))
-        ]
-        paths = [name for name, _ in asked]
-        ends = [min(HEAD, size) or HEAD for _, size in asked]
-        heads: dict[str, Any] = {}
+        }
+        # A place that does not tell sizes is asked; one that says "empty" is believed.
+        heads: dict[str, Any] = dict.fromkeys((n for n, size in fresh.items() if size == 0), b"")
+        paths = [name for name, size in fresh.items() if size != 0]
+        ends = [min(HEAD, fresh[name]) if fresh[name] > 0 else HEAD for name in paths]
         if paths:
             try:
                 pieces = fs.cat_ranges(paths, [0] * len(paths), ends, on_error="return")
             except Exception as error:
                 pieces = [error] * len(paths)
-            heads = dict(zip(paths, pieces, strict=True))
+            heads |= dict(zip(paths, pieces, strict=True))
         for name, size, stamp in about:
             uri = self._shown(name)
             head = heads.get(name, b"")
@@ -145,16 +146,22 @@ class RemoteSource(Source):
                 continue
             reason, sure = "", True
             if name in heads and not alone:
-                reason, sure = classify_head(name, head[:HEAD], size or len(head))
+                reason, sure = classify_head(name, head[:HEAD], max(size, len(head)))
             if reason:
                 yield Passed(uri, reason)
             else:
-                yield Found(uri, self.text, name, size, stamp, sure)
+                yield Found(uri, self.text, name, max(size, 0), stamp, sure)
 
     def _shown(self, path: str) -> str:
         if path.startswith(("http://", "https://")):
             return shown_url(path)
         return f"{urlsplit(self.text).scheme}://{path.lstrip('/')}"
+
+
+def _size(about: dict[str, Any]) -> int:
+    """In bytes; -1 when the place does not say."""
+    size = about.get("size")
+    return int(size) if size is not None else -1
 
 
 def _stamp(about: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""`audit fleet` measured: `python -m benchmarks.fleet`."""
