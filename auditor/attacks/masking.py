@@ -22,7 +22,7 @@ from auditor.attacks.square import Square
 ZERO_SHARE = 0.2
 GAP = 0.15
 CHANCE = 0.01
-STALL_SHARE, STALL_GAIN, STALL_GAP = 0.4, 0.05, 0.4
+STALL_SHARE, STALL_GAIN, STALL_GAP = 0.4, 0.1, 0.4
 """One step is called stalled: breaks at most so many, gains less, leaves that gap to many steps."""
 
 SINGLE_STEPS = (0.125, 0.25, 0.5, 0.75, 1.0, 1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from auditor.manifest import Transform
 from zoo.architectures import ARCHITECTURES, create, parameter_count
 from zoo.datasets import Dataset
 from zoo.evaluation import accuracy, robust_accuracy
-from zoo.training import Normalised, Training, augment, fit, objective, perturb
+from zoo.training import Normalised, Training, augment, fit, objective, perturb, steps_in
 
 
 @pytest.mark.parametrize("adversary", ["fgsm", "pgd"])
@@ -92,3 +94,9 @@ def test_training_learns_and_attacks_lower_accuracy(digits: Dataset) -> None:
     fgsm = robust_accuracy(model, digits.test, 0.1)
     pgd = robust_accuracy(model, digits.test, 0.1, steps=10)
     assert pgd <= fgsm < clean
+
+
+def test_attack_steps_grow_from_the_first_epoch_to_the_last() -> None:
+    plan = Training(epochs=4, adversary="pgd", first_steps=3, steps=9)
+    assert [steps_in(number, plan) for number in range(4)] == [3, 5, 7, 9]
+    assert {steps_in(number, replace(plan, first_steps=0)) for number in range(4)} == {9}
