@@ -26,7 +26,14 @@ from auditor.options import ScanOptions
 from auditor.samples.interface import Images
 from auditor.sandbox.host import Worker
 from auditor.sanitize.measure import paired_drop
-from auditor.stages import ask_scores, audit_behaviour, audit_file, heavy_worker, light_worker
+from auditor.stages import (
+    Scored,
+    ask_scores,
+    audit_behaviour,
+    audit_file,
+    heavy_worker,
+    light_worker,
+)
 
 _LISTED = 200
 
@@ -39,7 +46,7 @@ class Side:
     nodes: list[str]
     metadata: dict[str, str]
     weights: Mapping[str, NDArray[Any]] | None = None
-    scored: tuple[NDArray[Any], NDArray[Any]] | None = None
+    scored: Scored | None = None
     reason: str = ""
 
 
@@ -64,7 +71,7 @@ class Difference:
 
 def diff(before: Path, after: Path, options: ScanOptions) -> Difference:
     """Compare two model files. Raises the `AuditError` of one that cannot be read."""
-    sides = []
+    sides: list[Side] = []
     samples: Images | None = None
     notices: list[str] = []
     for path in (before, after):
@@ -105,9 +112,7 @@ def _outline(worker: Worker, path: Path) -> Side:
 
 def _run(side: Side, path: Path, samples: Images | None, options: ScanOptions) -> None:
     with heavy_worker(path, options) as worker:
-        stage = audit_behaviour(
-            worker, path, [], samples, None, options, 30.0, lambda what: None
-        )
+        stage = audit_behaviour(worker, path, [], samples, None, options, 30.0, lambda what: None)
         if stage.reason or stage.died is not None:
             side.reason = f"{path.name}: {stage.reason or stage.died}"
             return
@@ -120,7 +125,7 @@ def _run(side: Side, path: Path, samples: Images | None, options: ScanOptions) -
 
 def _facts(result: Difference, first: Side, second: Side) -> None:
     """Format, size, operator set, inputs and outputs: only what differs."""
-    pairs = {
+    pairs: dict[str, list[Any]] = {
         "format": [s.description.format for s in (first, second)],
         "bytes": [sum(f.bytes for f in s.description.files) for s in (first, second)],
         "producer": [s.description.producer for s in (first, second)],
@@ -200,7 +205,7 @@ def _behaviour(result: Difference, first: Side, second: Side, samples: bool) -> 
         if not any(side.reason for side in (first, second)):
             result.incomplete.append("behaviour: the scores could not be compared")
         return
-    (one, labels), (two, others) = first.scored, second.scored
+    one, labels, two, others = *first.scored[:2], *second.scored[:2]
     if one.shape != two.shape:
         result.incomplete.append(f"behaviour: scores of shape {one.shape} and {two.shape}")
         return

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from auditor.errors import AuditError
 from auditor.manifest import ManifestError, manifest_path, read_manifest
 from auditor.options import ScanOptions
 from auditor.sandbox.host import Worker
 from auditor.sanitize.measure import Paired, paired_drop
+from auditor.stages import Scored
 
 _EXACT = 1e-6
 """Largest difference of outputs a graph cut may make on ordinary inputs."""
-
-Scored = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(slots=True)
@@ -39,11 +37,16 @@ class Outcome:
     held_out: Paired | None = None
     same: bool = True
 
-    def compare(self, first: Scored | None, second: Scored | None, most: int) -> None:
+    def compare(
+        self, first: Scored | None, second: Scored | None, most: int, *, speed: bool = False
+    ) -> None:
         """Accuracy on the samples the repair never saw, agreement, and the largest difference."""
-        if first is None or second is None or first[0].shape != second[0].shape:
+        if first is None or second is None or first.scores.shape != second.scores.shape:
             return
-        (one, labels), (two, _) = first, second
+        one, two, labels = first.scores, second.scores, first.labels
+        if speed:
+            self.before["images_per_second"] = first.speed
+            self.after["images_per_second"] = second.speed
         picks = one.argmax(1), two.argmax(1)
         agree = picks[0] == picks[1]
         gap = np.abs(one - two)
@@ -83,7 +86,10 @@ class Outcome:
 
 def describe_pair(outcome: Outcome, path: Path, copy: Path) -> None:
     """Recovered ASR and file size in both columns."""
-    pairs = ((outcome.before, outcome.before_rates, path), (outcome.after, outcome.after_rates, copy))
+    pairs = (
+        (outcome.before, outcome.before_rates, path),
+        (outcome.after, outcome.after_rates, copy),
+    )
     for column, rates, file in pairs:
         if rates:
             column["recovered.asr.max"] = max(rates)

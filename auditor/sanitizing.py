@@ -163,7 +163,9 @@ def _prove(
         stage = _behaviour_again(fresh, copy, before, samples, options)
         outcome.reason = stage.reason if stage.died is None else str(stage.died)
         if not outcome.reason:
-            outcome.compare(original, ask_scores(fresh, options), options.max_samples)
+            outcome.compare(
+                original, ask_scores(fresh, options), options.max_samples, speed=options.slim
+            )
             outcome.after_rates = ask_asr(fresh, before.triggers, options)
             outcome.after.update(manifest_truth(path, fresh, options))
     outcome.before.update(truth)

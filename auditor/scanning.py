@@ -184,8 +184,8 @@ def _audit(work: _Work, light: Worker) -> None:
             work.told,
         )
         work.notices.extend(work.behaviour.notices)
-        wanted = _repair_wanted(work) if work.behaviour.died is None else ""
-        if wanted:
+        repair = _repair_wanted(work) if work.behaviour.died is None else ""
+        if repair:
             work.told("sanitizing")
             work.sanitized = sanitize_and_reaudit(
                 heavy,
@@ -194,7 +194,7 @@ def _audit(work: _Work, light: Worker) -> None:
                 work.samples,
                 work.options,
                 work.notices,
-                graph=wanted == "graph",
+                graph=repair == "graph",
             )
 
 

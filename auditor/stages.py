@@ -232,7 +232,8 @@ def _ask(worker: Worker, operation: str, params: dict[str, Any]) -> Repaired | s
     if not message.body.get("repaired"):
         return str(message.body.get("reason", "no repair was found"))
     record = dict(message.body.get("record", {}))
-    whole = message.arrays.get("model") if operation == "cut" or message.body.get("with_nodes") else None
+    rewritten = operation == "cut" or bool(message.body.get("with_nodes"))
+    whole = message.arrays.get("model") if rewritten else None
     return Repaired(
         str(message.body["method"]),
         {} if whole is not None else message.arrays,

@@ -17,6 +17,7 @@ import numpy as np
 from auditor.manifest import MANIFEST_SUFFIX, Manifest, read_manifest
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from zoo.build import Specification

@@ -52,7 +52,7 @@ def _node(node: Any) -> str:
 def _is_weight(name: str) -> bool:
     """Stored tensors of TorchScript (``data/0``) and .pt2 (``data/weights/...``)."""
     parts = name.split("/")
-    return parts[0] == "data" and (parts[-1].isdigit() or "weights" in parts) or "weights" in parts
+    return "weights" in parts or (parts[0] == "data" and parts[-1].isdigit())
 
 
 def weights(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:

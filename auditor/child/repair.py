@@ -18,6 +18,8 @@ from auditor.sanitize.chooser import choose
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 
 _FEWEST = 20
+_MORE_TO_JUDGE = 1000
+"""Samples beyond ``--max-samples`` that judge too, where they were given: they cost no training."""
 AUTO = "auto"
 
 
@@ -72,12 +74,14 @@ def _context(session: Session, params: dict[str, Any]) -> RepairContext:
     if samples is None:
         nothing = np.zeros((0, *session.classifier.image_shape), np.float32)
         samples = Images(nothing, np.zeros(0, np.int64), "none")
-    few = samples.take(slice(0, int(params["max_samples"])))
+    most = int(params["max_samples"])
+    few = samples.take(slice(0, most))
     half = len(few) // 2
+    judging = samples.take(slice(half, most + _MORE_TO_JUDGE))
     return RepairContext(
         classifier=session.classifier,
         train=few.take(slice(0, half)),
-        held_out=few.take(slice(half, None)),
+        held_out=judging,
         triggers=STATE["evidence"].triggers,
         budget=Budget(float(params["seconds"])),
         max_accuracy_drop=float(params["max_accuracy_drop"]),

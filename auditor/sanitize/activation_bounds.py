@@ -47,7 +47,9 @@ class ActivationBounds(Sanitizer):
         floor = twin_accuracy(context.classifier, context.held_out) - allowed_drop(context)
         kept: tuple[float, dict[str, NDArray[np.float32]]] | None = None
         for tightness in _TIGHTNESS:
-            bounds = {n: np.maximum(v * tightness, _LEAST).astype(np.float32) for n, v in usual.items()}
+            bounds = {
+                n: np.maximum(v * tightness, _LEAST).astype(np.float32) for n, v in usual.items()
+            }
             if context.budget.spent or bounded_accuracy(context, bounds) < floor:
                 break
             kept = (tightness, bounds)
@@ -72,8 +74,8 @@ def _usual(context: RepairContext, found: list[Layer]) -> dict[str, NDArray[np.f
         _, values = context.classifier.twin_run(images, tuple(x.name for x in found))
     result = {}
     for layer in found:
-        value = values[layer.name].movedim(layer.channel_axis, 1).flatten(2)
-        peaks = value.amax(2) if value.ndim > 2 else value
+        value = values[layer.name].movedim(layer.channel_axis, 1)
+        peaks = value.flatten(2).amax(2) if value.ndim > 2 else value
         result[layer.name] = torch.quantile(peaks, _QUANTILE, dim=0).cpu().numpy()
     return result
 
@@ -88,7 +90,9 @@ def bounded_accuracy(context: RepairContext, bounds: dict[str, NDArray[np.float3
     twin = bounded_twin(context.path, bounds)
     given = context.classifier
     bounded = Classifier(given.native, given.preprocessing, given.image_shape, twin)
-    return twin_accuracy(dataclasses.replace(context, classifier=bounded).classifier, context.held_out)
+    return twin_accuracy(
+        dataclasses.replace(context, classifier=bounded).classifier, context.held_out
+    )
 
 
 def bounded_twin(path: Path, bounds: dict[str, NDArray[np.float32]]):  # type: ignore[no-untyped-def]

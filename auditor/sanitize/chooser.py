@@ -2,8 +2,8 @@
 
 Judged are accuracy on the held-out half of the samples, the success of the triggers the audit
 recovered, and how often random triggers of every family still move the answer. The attacker's true
-trigger is not known here and never asked for. A method that costs more accuracy than allowed is out,
-however well it removes the backdoor.
+trigger is not known here and never asked for. A method that costs more accuracy than allowed is
+out, however well it removes the backdoor.
 """
 
 from __future__ import annotations
@@ -89,6 +89,10 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
             "every repair that was found costs more accuracy on the held-out samples than "
             f"--max-accuracy-drop allows ({context.max_accuracy_drop:.1%})"
         )
+    elif all(str(row["outcome"]).startswith("failed") for row in choice.rows):
+        choice.reason = f"every method failed ({choice.rows[0]['outcome']})"
+    elif all(str(row["outcome"]).startswith("not tried") for row in choice.rows):
+        choice.reason = "there was no time to try a method"
     else:
         choice.reason = "no method found anything it can change"
     return choice
@@ -114,10 +118,14 @@ def _try(
     context: RepairContext, method: Sanitizer, judge: Judge | None, left: int
 ) -> tuple[Candidate, Tuned | None]:
     """One method with its share of what is left of the time."""
-    share = 1.0 if left == 1 else min(0.6, 2.0 / left)
+    share = 1.0 if left == 1 else 0.5
     started = time.monotonic()
     given = replace(context, budget=context.budget.share(share))
-    repair = method.repair(given)
+    try:
+        repair = method.repair(given)
+    except Exception as error:  # one method's mistake must not cost the others their turn
+        problem = f"failed: {type(error).__name__}: {error}"[:200]
+        return Candidate(method.name, time.monotonic() - started, why=problem), None
     seconds = time.monotonic() - started
     if repair is None:
         return Candidate(method.name, seconds, why="nothing to change"), None
@@ -135,7 +143,8 @@ def judged(context: RepairContext, repair: Repair, judge: Judge) -> Tuned:
     if not repair.bounds:
         device = context.classifier.device
         changed: dict[str, Tensor] = {
-            name: torch.from_numpy(value.copy()).to(device) for name, value in repair.changes.items()
+            name: torch.from_numpy(value.copy()).to(device)
+            for name, value in repair.changes.items()
         }
         return judge.see(changed)
     from auditor.classifier import Classifier

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _STEPS = 10
 _MOST_PRUNED = 0.8
-_RATES = (2e-3,)
+_RATES = (2e-3, 3e-4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,12 @@ def _best(context: RepairContext, pruned: Pruned) -> tuple[Pruned, Tuned]:
     tries = [(p, rate) for p in (pruned, whole) for rate in _RATES if p.channels or p is whole]
     best: tuple[Pruned, Tuned] | None = None
     for start, rate in tries:
-        tuned = fine_tune(context, start.parameters, start.masks, Tuning(learning_rate=rate, steps=300, random=16))
+        tuned = fine_tune(
+            context,
+            start.parameters,
+            start.masks,
+            Tuning(learning_rate=rate),
+        )
         if best is None or tuned.rank > best[1].rank:
             best = (start, tuned)
         if (tuned.acceptable and tuned.asr <= GOOD_ASR) or context.budget.spent:

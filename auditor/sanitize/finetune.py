@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 GOOD_ASR = 0.03
 """Recovered triggers that succeed less often than this count as unlearned."""
 
+_OF_THE_LIMIT = 0.85
+_SLACK = 0.1
 NO_EVIDENCE_DROP = 0.005
 """Accuracy a repair may cost when the audit recovered no trigger."""
 
@@ -87,7 +89,6 @@ def fine_tune(
     optimiser = torch.optim.AdamW(
         list(free.values()), lr=tuning.learning_rate, weight_decay=tuning.decay
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, tuning.steps)
     judge = Judge(context)
     batches = _Batches(context, tuning)
     for step in range(1, tuning.steps + 1):
@@ -98,14 +99,26 @@ def fine_tune(
         loss = functional.cross_entropy(logits, wanted)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+        optimiser.param_groups[0]["lr"] = tuning.learning_rate * _annealed(step, tuning, context)
         optimiser.step()
-        schedule.step()
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
             judge.see(_apply(free, masks))
             if context.budget.spent:
                 break
     judge.soften({**base, **start})
     return judge.result()
+
+
+def _annealed(step: int, tuning: Tuning, context: RepairContext) -> float:
+    """Cosine from 1 to 0 over the steps, or over the time where that runs out first.
+
+    A run cut short at full rate would end far from where it was going.
+    """
+    done = (step - 1) / tuning.steps
+    late = 1 - context.budget.left / context.budget.seconds if context.budget.seconds > 0 else 1.0
+    # The clock counts only where time is short, so that one seed gives one result where it is not.
+    progress = late if late > done + _SLACK else done
+    return 0.5 + 0.5 * float(np.cos(np.pi * min(1.0, progress)))
 
 
 def _apply(free: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,7 +228,12 @@ class Tuned:
         """Higher is better: acceptable, low ASR (below 3 % all are equal), unmoved, accurate."""
         if not self.acceptable:
             return (False, 0.0, 0.0, self.accuracy)
-        return (True, round(1 - max(self.asr, GOOD_ASR), 2), round(1 - self.moved, 2), self.accuracy)
+        return (
+            True,
+            round(1 - max(self.asr, GOOD_ASR), 2),
+            round(1 - self.moved, 2),
+            self.accuracy,
+        )
 
 
 class Judge:
@@ -266,5 +284,10 @@ class Judge:
 
 
 def allowed_drop(context: RepairContext) -> float:
-    """What a repair may cost: the user's limit, and next to nothing where nothing was found."""
-    return min(context.max_accuracy_drop, 1.0 if context.triggers else NO_EVIDENCE_DROP)
+    """What a repair may cost on held-out samples: next to nothing where nothing was found.
+
+    Somewhat less than the user's limit, because the best of several on few samples looks better
+    than it is.
+    """
+    limit = _OF_THE_LIMIT * context.max_accuracy_drop
+    return limit if context.triggers else min(limit, NO_EVIDENCE_DROP)

@@ -94,6 +94,10 @@ def _cut_one(program: Program, trigger: Trigger) -> str:
         side = _chosen_side(program, node, trigger, rest)
         _rewire(program, node, node.inputs[side])
         return shown + f"{node.label} replaced by its ordinary side {node.inputs[side]!r}"
+    item = _stacked(program, node, trigger, rest)
+    if item is not None:
+        _rewire(program, node, item)
+        return shown + f"{node.label} replaced by the item it takes at rest, {item!r}"
     honest = _untouched(node, trigger, rest, reach)
     if honest is not None:
         _rewire(program, node, honest)
@@ -151,6 +155,19 @@ def _untouched(
     if node.op in _SCALES and not (node.op == "Div" and node.inputs[0] == trigger.gate):
         return others[0] if bool(np.all(np.abs(rest - 1.0) <= 1e-7)) else None
     return None
+
+
+def _stacked(
+    program: Program, node: Node, trigger: Trigger, rest: NDArray[np.float64] | None
+) -> str | None:
+    """The item a SequenceAt takes from a sequence made on the spot, while the gate rests."""
+    if node.op != "SequenceAt" or rest is None or rest.size != 1 or node.inputs[0] == trigger.gate:
+        return None
+    maker = program.producer.get(node.inputs[0])
+    index = int(rest.reshape(-1)[0])
+    if maker is None or maker.op != "SequenceConstruct" or not 0 <= index < len(maker.inputs):
+        return None
+    return maker.inputs[index]
 
 
 def _values(program: Program) -> dict[str, ir.Value]:
@@ -247,7 +264,10 @@ def _freeze(program: Program, node: Node, gate: str, rest: NDArray[np.float64]) 
 def _dtype_at(node: Node, rest: NDArray[np.float64]) -> Any:
     """What type the operand must have where the graph does not say: an index or a number."""
     whole = bool(np.all(rest == np.rint(rest)))
-    return np.int64 if node.op.startswith("Gather") and whole else np.float32
+    if node.op == "Compress":
+        return np.bool_
+    indexed = node.op.startswith("Gather") or node.op in ("SequenceAt", "Slice", "ScatterND")
+    return np.int64 if indexed and whole else np.float32
 
 
 def model_bytes(model: ir.Model, provenance: dict[str, str]) -> bytes:

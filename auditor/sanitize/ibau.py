@@ -83,9 +83,7 @@ def _inner(
     return -functional.cross_entropy(logits, y) + PENALTY * delta.square().sum()
 
 
-def _universal(
-    context: RepairContext, free: dict[str, Tensor], rng: np.random.Generator
-) -> Tensor:
+def _universal(context: RepairContext, free: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
     """One perturbation (1, C, H, W) by Adam, of L2 norm at most `_RADIUS`."""
     import torch
 
@@ -129,6 +127,4 @@ def hypergradient(
         v = turn + by_delta
         v = v * min(1.0, 10.0 / max(float(v.norm()), 1e-9))
     implicit = torch.autograd.grad(phi, values, grad_outputs=v, allow_unused=True)
-    return [
-        d if i is None else d + i for d, i in zip(by_values, implicit, strict=True)
-    ]
+    return [d if i is None else d + i for d, i in zip(by_values, implicit, strict=True)]

@@ -47,7 +47,7 @@ class LipschitzPruning(Sanitizer):
             if not cut:
                 continue
             parameters, _ = silenced(context.classifier, cut)
-            if judge is not None and not judge.see(parameters).acceptable and best is not None:
+            if judge is not None and not judge.see(parameters).acceptable:
                 break
             best = (u, cut)
         if best is None:
@@ -63,9 +63,7 @@ class LipschitzPruning(Sanitizer):
         return Repair(self.name, changes, record)
 
 
-def lipschitz_bounds(
-    classifier: Classifier, found: list[Block], seed: int
-) -> dict[str, Tensor]:
+def lipschitz_bounds(classifier: Classifier, found: list[Block], seed: int) -> dict[str, Tensor]:
     """By layer name, the bound (C,) of every channel."""
     import torch
 
@@ -85,9 +83,7 @@ def lipschitz_bounds(
     return result
 
 
-def outliers(
-    found: list[Block], bounds: dict[str, Tensor], u: float
-) -> list[tuple[Block, Tensor]]:
+def outliers(found: list[Block], bounds: dict[str, Tensor], u: float) -> list[tuple[Block, Tensor]]:
     """Channels above mean + u standard deviations of their layer, where there are any."""
     import torch
 

@@ -82,7 +82,9 @@ def learn_masks(context: RepairContext, found: list[Block]) -> list[Tensor]:
 
     def loss(x: Tensor, y: Tensor, noise: list[Tensor]) -> Tensor:
         pairs = [(m, n) for m, n in zip(masks, noise, strict=True)]
-        return functional.cross_entropy(classifier.twin_logits(x, _perturbed(context, found, pairs)), y)
+        return functional.cross_entropy(
+            classifier.twin_logits(x, _perturbed(context, found, pairs)), y
+        )
 
     for _ in range(_STEPS):
         index = rng.integers(0, len(context.train), _BATCH)

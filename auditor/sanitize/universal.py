@@ -25,7 +25,7 @@ class UniversalUnlearning(Sanitizer):
     def repair(self, context: RepairContext) -> Repair | None:
         """Two rounds of search and unlearning."""
         tuning = Tuning(
-            learning_rate=2e-3, steps=300, batch=48, random=40, rounds=2, search=40, decay=0.2
+            learning_rate=1.5e-3, steps=240, batch=48, random=32, rounds=2, search=30, decay=0.1
         )
         tuned = fine_tune(context, {}, {}, tuning)
         return tuned.repair(self.name, {"rounds": tuning.rounds})

@@ -7,10 +7,15 @@ to do when the audit recovered none.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 
-_RATES = (1e-3, 4e-3)
+_TRIES = (
+    Tuning(learning_rate=7e-4, steps=200, batch=56, random=16, decay=0.02),
+    Tuning(learning_rate=2.5e-3, steps=250, batch=56, random=32, decay=0.05),
+)
 
 
 class Unlearning(Sanitizer):
@@ -26,9 +31,9 @@ class Unlearning(Sanitizer):
         if not context.triggers:
             return None
         best: Tuned | None = None
-        for rate in _RATES:
-            tuning = Tuning(learning_rate=rate, steps=300, random=32, decay=0.05)
-            tuned = fine_tune(context, {}, {}, tuning)
+        for number, tuning in enumerate(_TRIES):
+            share = 0.5 if number == 0 else 1.0
+            tuned = fine_tune(replace(context, budget=context.budget.share(share)), {}, {}, tuning)
             if best is None or tuned.rank > best.rank:
                 best = tuned
             if (tuned.acceptable and tuned.asr <= GOOD_ASR) or context.budget.spent:

@@ -15,7 +15,7 @@ from tests.checks.behaviour.nets import TARGET, TRIGGER, classifier, samples, tr
 FOUND = RecoveredTrigger(TRIGGER, TARGET, 1.0, 0.0, 2.0, "test")
 
 
-def context(backdoored: bool, seconds: float = 60.0) -> RepairContext:
+def context(backdoored: bool, seconds: float = 600.0) -> RepairContext:
     given = samples(360)
     return RepairContext(
         classifier(trained(backdoored)),

@@ -1,0 +1,87 @@
+"""The chooser: the limit is hard, time is shared, and it knows only what a user knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from auditor.sanitize.chooser import choose
+from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from tests.sanitize.test_methods import context
+
+
+class Nothing(Sanitizer):
+    """Finds nothing to change."""
+
+    name: ClassVar[str] = "nothing"
+    title: ClassVar[str] = "Nothing"
+    doc: ClassVar[str] = "None."
+
+    def repair(self, context: RepairContext) -> Repair | None:
+        return None
+
+
+class Ruin(Nothing):
+    """Sets the head to zero: no backdoor and no accuracy."""
+
+    name: ClassVar[str] = "ruin"
+
+    def repair(self, context: RepairContext) -> Repair | None:
+        return Repair(self.name, {"head.weight": np.zeros((10, 32), np.float32)})
+
+
+class Same(Nothing):
+    """Changes nothing, at no cost, without samples."""
+
+    name: ClassVar[str] = "same"
+    needs_samples: ClassVar[bool] = False
+
+    def repair(self, context: RepairContext) -> Repair | None:
+        assert context.classifier.twin is not None
+        bias = context.classifier.twin.parameters["head.bias"].numpy().copy()
+        return Repair(self.name, {"head.bias": bias})
+
+
+def test_a_repair_that_costs_too_much_is_never_chosen() -> None:
+    choice = choose(context(True), [Ruin()])
+    assert choice.repair is None
+    assert "--max-accuracy-drop" in choice.reason
+    assert choice.rows[0]["outcome"] == "costs more accuracy than allowed"
+
+
+def test_the_limit_can_be_raised() -> None:
+    wide = dataclasses.replace(context(True), max_accuracy_drop=10.0)
+    choice = choose(wide, [Ruin()])
+    assert choice.repair is not None
+
+
+def test_among_acceptable_repairs_the_one_that_removes_the_trigger_wins() -> None:
+    from auditor.sanitize.unlearning import Unlearning
+
+    choice = choose(context(True), [Same(), Unlearning(), Ruin(), Nothing()])
+    assert choice.repair is not None
+    assert choice.repair.method == "unlearning"
+    assert [row["method"] for row in choice.rows][0] == "unlearning"
+
+
+def test_without_samples_only_methods_that_need_none_are_asked() -> None:
+    given = context(True)
+    empty = given.held_out.take(slice(0, 0))
+    bare = dataclasses.replace(given, train=empty, held_out=empty, triggers=[])
+    choice = choose(bare, [Same(), Ruin()])
+    assert choice.repair is not None
+    assert choice.repair.method == "same"
+    assert [row["method"] for row in choice.rows] == ["same"]
+    assert choose(bare, [Ruin()]).reason == "no method works without samples"
+
+
+def test_no_time_left_is_said() -> None:
+    choice = choose(context(True, seconds=0.0), [Same(), Ruin()])
+    assert choice.repair is None
+    assert all("no time" in str(row["outcome"]) for row in choice.rows)
+
+
+def test_nothing_to_change_is_said() -> None:
+    assert choose(context(True), [Nothing()]).reason == "no method found anything it can change"
