@@ -7,6 +7,7 @@ Child only: imports torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,10 @@ SIDES = (32, 28, 64, 96, 128, 224, 48, 160, 192, 227, 256, 299, 384, 16, 8, 112,
 
 BATCHES = (1, 4, 8, 16, 32, 64, 128, 2, 10, 100)
 """Fixed batch sizes tried when neither a free batch nor a single sample works."""
+
+_MOST_VALUES = 2_000_000
+"""Fixed batches larger than this are not tried: a file that refuses everything must not take long.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,8 @@ def fit_fixed_rows(
 ) -> int | None:
     """Like `fit_rows` for traces with a larger batch baked in."""
     for rows in BATCHES[1:]:
+        if rows * math.prod(shape) > _MOST_VALUES:
+            continue
         if _accepts(call, torch.full((rows, *shape), 0.5, dtype=dtype), rows):
             return rows
     return None
