@@ -30,7 +30,7 @@ CONTRACT = {
     "tool": "name version",
     "artifact": "path format sha256 bytes producer opset inputs outputs parameters",
     "samples": "source count classes preprocessing clean_accuracy",
-    "backdoor": "probability target_classes trigger",
+    "backdoor": "probability outside_calibration calibration target_classes trigger",
     "backdoor.trigger": "family size asr image",
     "checks.0": "name status reason seconds metrics",
     "findings.0": "rule severity title evidence why remedy target_class fingerprint",
