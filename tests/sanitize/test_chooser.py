@@ -63,7 +63,7 @@ def test_among_acceptable_repairs_the_one_that_removes_the_trigger_wins() -> Non
     choice = choose(context(True), [Same(), Unlearning(), Ruin(), Nothing()])
     assert choice.repair is not None
     assert choice.repair.method == "unlearning"
-    assert [row["method"] for row in choice.rows][0] == "unlearning"
+    assert choice.rows[0]["method"] == "unlearning"
 
 
 def test_without_samples_only_methods_that_need_none_are_asked() -> None:

@@ -1,0 +1,69 @@
+"""Interrupted at any point: the input as it was, and no copy or part of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from auditor.proof import publish
+from tests.sanitize.test_graph_cut import host
+from zoo.inject_onnx import inject
+
+
+@pytest.mark.parametrize(
+    ("sign", "after"),
+    [(signal.SIGINT, 0.5), (signal.SIGINT, 4.0), (signal.SIGKILL, 1.0), (signal.SIGKILL, 5.0)],
+)
+def test_a_killed_run_leaves_no_part_of_a_copy(
+    tmp_path: Path, sign: signal.Signals, after: float
+) -> None:
+    bad = tmp_path / "bad.onnx"
+    inject(host(tmp_path), bad, "where", target=3)
+    before = bad.read_bytes()
+    out, room = tmp_path / "out", tmp_path / "room"
+    room.mkdir()
+    command = [sys.executable, "-c", "from auditor.app import main; main()"]
+    given = ["sanitize", str(bad), "--out", str(out), "--jobs", "1", "--size", "12x12"]
+    process = subprocess.Popen(
+        [*command, *given],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(room)},
+        start_new_session=True,
+    )
+    time.sleep(after)
+    process.send_signal(sign)
+    process.wait(timeout=120)
+    assert bad.read_bytes() == before
+    left = {path.name for path in out.iterdir()} if out.exists() else set()
+    assert left <= {"bad.sanitized.onnx", "report.json"}
+    if "bad.sanitized.onnx" in left:
+        # It was quicker than the signal: then the copy is whole.
+        import onnx
+
+        onnx.checker.check_model(str(out / "bad.sanitized.onnx"), full_check=True)
+
+
+def test_a_copy_appears_whole_and_replaces_an_older_one(tmp_path: Path) -> None:
+    source, out = tmp_path / "m.onnx", tmp_path / "out"
+    source.write_bytes(b"first")
+    publish([source], out)
+    source.write_bytes(b"second")
+    publish([source], out)
+    assert (out / "m.onnx").read_bytes() == b"second"
+    assert [path.name for path in out.iterdir()] == ["m.onnx"]
+
+
+def test_data_beside_the_model_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import auditor.proof as proof
+
+    order: list[str] = []
+    monkeypatch.setattr(proof, "_appear", lambda source, target: order.append(target.name))
+    publish([tmp_path / "m.onnx", tmp_path / "m.onnx.data"], tmp_path / "out")
+    assert order == ["m.onnx.data", "m.onnx"]
