@@ -123,7 +123,7 @@ class LocalPool(Pool):
         super().__exit__(*error)
         from joblib.externals.loky import get_reusable_executor
 
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
 class HerePool(Pool):

@@ -70,6 +70,8 @@ def bucket(s3_server, contents, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    # fsspec keeps file systems by their arguments, not by the environment they were made in.
+    import_module("s3fs").S3FileSystem.clear_instance_cache()
     client = boto3.client("s3")
     client.create_bucket(Bucket="models")
     for path, data in contents.items():
