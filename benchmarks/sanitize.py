@@ -95,7 +95,8 @@ def measure(case: Case, folder: Path, root: Path | None, method: str) -> dict[st
     # 500 samples and no more: the rest of the test half only measures.
     test = load_dataset(manifest.dataset.name, root=root, train=1000).test.shuffled(1)
     options = ScanOptions(
-        data=test.take(slice(0, min(500, len(test) * 2 // 3))), checks=CHECKS[:-1], sanitize=True, out=out,
+        data=test.take(slice(0, min(500, len(test) * 2 // 3))),
+        checks=CHECKS[:-1], sanitize=True, out=out,
         method=method, images=False, jobs=1,
         budget=max(60.0, stages.SANITIZE_SECONDS),
     )  # fmt: skip
