@@ -1,9 +1,9 @@
 """Run every command of the README, word for word, on a fresh clone with an empty environment.
 
-    python -m scripts.newcomer [--keep FOLDER]
+    python -m scripts.newcomer [--keep FOLDER] [--no-tests]
 
 Blocks without a language are pasted into one shell, in their order; ``python`` blocks are run with
-the clone's interpreter. Nothing of the caller's environment is passed on but PATH (system folders
+the clone's interpreter; other languages mark examples and alternatives. Nothing of the caller's environment is passed on but PATH (system folders
 only), a language and pip's index settings. A command may say that it found something (exit code 1
 of `audit`, which is what the backdoored example is for); anything else but 0 fails, and so does a
 traceback. Takes as long as installing torch and the tests do.
@@ -58,6 +58,7 @@ def main() -> int:
     """The exit code of the first command that failed, 1 for a traceback, else 0."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     words.add_argument("--keep", type=Path, help="clone into this new folder and leave it")
+    words.add_argument("--no-tests", action="store_true", help="leave out `make test`")
     told = words.parse_args()
     with tempfile.TemporaryDirectory(prefix="newcomer-") as folder:
         clone = told.keep or Path(folder) / "auditor"
@@ -71,7 +72,9 @@ def main() -> int:
             "PATH": "/usr/local/bin:/usr/bin:/bin",
         }
         program = Path(folder) / "pasted.sh"
-        program.write_text(script(commands((clone / "README.md").read_text())))
+        lines = commands((clone / "README.md").read_text())
+        lines = [line for line in lines if not (told.no_tests and line == "make test")]
+        program.write_text(script(lines))
         running = subprocess.Popen(
             ["bash", str(program)],
             cwd=clone,
