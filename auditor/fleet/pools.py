@@ -80,7 +80,9 @@ class Pool(ABC):
         )
         answers = parallel(delayed(_run)(call) for call in calls)
         try:
-            yield from answers
+            # Not `yield from`: leaving early must come to the lines below before it comes to joblib.
+            for answer in answers:  # noqa: UP028
+                yield answer
         finally:
             if hasattr(answers, "close"):
                 with warnings.catch_warnings():  # joblib warns of what it cancels; it is meant

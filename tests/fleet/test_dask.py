@@ -34,5 +34,5 @@ def test_jobs_run_on_a_dask_cluster_and_one_that_kills_its_worker_is_lost_alone(
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence():
-    with pytest.raises(UsageError, match="no Dask cluster answers at dask://127.0.0.1:9"):
+    with pytest.raises(UsageError, match=r"no Dask cluster answers at .*127.0.0.1:9"):
         list(engine.run(functions.square, range(3), pool_for("dask://127.0.0.1:9", 1, 1)))
