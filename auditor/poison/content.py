@@ -130,8 +130,9 @@ def _features(suspects: Suspects, seed: int) -> tuple[Extractor, Floats]:
     width = len(kernel) * GRID * GRID
     raw = Extractor(kernel, bias, shrink, np.zeros(width, np.float32), np.ones(width, np.float32))
     out = np.ones((len(suspects), width + 1), np.float32)
-    for start in range(0, len(suspects), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    chunk = suspects.at_once(_CHUNK)
+    for start in range(0, len(suspects), chunk):
+        part = slice(start, start + chunk)
         raw.fill(out[part], suspects.floats(part))
     body = out[:, :-1]
     mean = body.mean(axis=0)
@@ -144,7 +145,7 @@ def _features(suspects: Suspects, seed: int) -> tuple[Extractor, Floats]:
 def _filters(suspects: Suspects, shrink: int, seed: int) -> tuple[Floats, Floats]:
     """Whitened unit-length patches as a convolution: kernel (F, C, s, s) and bias (F, 1, 1)."""
     rng = np.random.default_rng([seed, 5])
-    few = rng.choice(len(suspects), min(len(suspects), 2_000), replace=False)
+    few = rng.choice(len(suspects), min(len(suspects), suspects.at_once(2_000)), replace=False)
     images = suspects.floats(np.sort(few))
     if shrink > 1:
         images = _shrunk(images, shrink)

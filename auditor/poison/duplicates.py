@@ -107,8 +107,9 @@ def thumbnails(study: Study) -> Floats:
     rows = np.minimum(np.arange(_SIDE) * h // _SIDE, h - 1)
     columns = np.minimum(np.arange(_SIDE) * w // _SIDE, w - 1)
     parts = []
-    for start in range(0, len(study.labels), 4_000):
-        grey = study.suspects.floats(slice(start, start + 4_000)).mean(axis=1)
+    chunk = study.suspects.at_once(4_000)
+    for start in range(0, len(study.labels), chunk):
+        grey = study.suspects.floats(slice(start, start + chunk)).mean(axis=1)
         down = np.add.reduceat(grey, np.unique(rows), axis=1)
         both = np.add.reduceat(down, np.unique(columns), axis=2)
         area = (h / len(np.unique(rows))) * (w / len(np.unique(columns)))

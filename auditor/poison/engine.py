@@ -166,9 +166,8 @@ def _with_findings(
     from dataclasses import replace
 
     findings: list[Finding] = []
-    if check.name == "data.trigger" or (
-        check.name == "data.reclassification" and "trigger" not in results
-    ):
+    says = "trigger" if "trigger" in results else "reclassification"
+    if check.name == f"data.{says}":
         findings = [_poisoned(study, label) for label in sorted(study.confirmed)]
     elif check.name == "data.labels" and "labels" in results:
         findings = _wrong_labels(results["labels"], found)

@@ -26,6 +26,9 @@ Mask = NDArray[np.bool_]
 Predict = Callable[[Floats], Floats]
 """Class scores (N, K) of float32 images (N, C, H, W) in 0..1."""
 
+_VALUES = 32_000_000
+"""Float pixel values held at once: 128 MB."""
+
 FEWEST = 20
 """Members a class needs before anything is said about groups within it."""
 
@@ -51,6 +54,10 @@ class Suspects:
         if chosen.dtype == np.uint8:
             return chosen.astype(np.float32) / np.float32(255)
         return np.asarray(chosen, np.float32)
+
+    def at_once(self, most: int) -> int:
+        """How many images may be held as floats together: `most`, fewer when they are large."""
+        return max(32, min(most, _VALUES // max(1, int(np.prod(self.shape)))))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.poison.axes import principal_axes
 from auditor.poison.interface import FEWEST, Method, NotApplicable, Result, Study, nothing
 
 FAR = 4.2
 """Robust standard deviations above the median log distance, beyond which a picture is foreign."""
+
+BEYOND = 1.5
+"""And so many times the distance that 2.5 % of the set exceed: some sets have a long tail."""
 
 EXPLAINED = 0.9
 """Share of the pixel variance the main directions carry."""
@@ -26,7 +30,7 @@ class Outliers(Method):
         "standard deviations (Mahalanobis distance, Lee et al. 2018, with a trimmed covariance), "
         "and what the bulk's main directions leave unexplained. Flags only what is far beyond the "
         "set's own tail: foreign pictures, noise, broken decoding. Foreign pictures that look like "
-        "the set's, or make up a tenth of it, are not found."
+        "the set's, or make up more than a fortieth of it, are not found."
     )
     order = 90
 
@@ -37,7 +41,7 @@ class Outliers(Method):
         score, flagged = nothing(study)
         distance = surprise(study)
         score[:] = np.clip(distance / FAR, 0, 1)
-        flagged[:] = distance > FAR
+        flagged[:] = distance > max(FAR, BEYOND * float(np.quantile(distance, 0.975)))
         return Result(
             score,
             flagged,
@@ -49,18 +53,19 @@ class Outliers(Method):
 def surprise(study: Study) -> NDArray[np.float64]:
     """Robust z-score (N,) of the share of a picture that the set's main directions leave over."""
     rng = np.random.default_rng([study.seed, 41])
-    count = min(len(study.labels), _SOME)
+    count = min(len(study.labels), study.suspects.at_once(_SOME))
     some = _flat(study, np.sort(rng.choice(len(study.labels), count, replace=False)))
     inside = some
     centre, axes = some.mean(axis=0), some[:0]
     for _ in range(_ROUNDS):
         centre = inside.mean(axis=0)
-        axes = _main_axes(inside - centre)
+        axes = principal_axes(inside - centre, EXPLAINED)
         rest = _left(some - centre, axes)
         inside = some[rest <= np.quantile(rest, 1 - _TRIM)]
     z = np.zeros(len(study.labels))
-    for start in range(0, len(z), 4_000):
-        index = np.arange(start, min(start + 4_000, len(z)))
+    chunk = study.suspects.at_once(4_000)
+    for start in range(0, len(z), chunk):
+        index = np.arange(start, min(start + chunk, len(z)))
         z[index] = np.log(_left(_flat(study, index) - centre, axes) + 1e-9)
     middle = np.median(z)
     upper = np.quantile(z, 0.8413) - middle
@@ -73,16 +78,6 @@ def _flat(study: Study, index: NDArray[np.int64]) -> NDArray[np.float32]:
     _, h, w = study.suspects.shape
     step = max(1, -(-max(h, w) // 32))
     return study.suspects.floats(index)[:, :, ::step, ::step].reshape(len(index), -1)
-
-
-def _main_axes(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Orthonormal rows: the leading principal components with `EXPLAINED` of the variance."""
-    values, vectors = np.linalg.eigh(points @ points.T)
-    order = values.argsort()[::-1]
-    explained = np.cumsum(values[order]) / max(float(values.sum()), 1e-12)
-    kept = order[: int((explained < EXPLAINED).sum()) + 1]
-    axes = (vectors[:, kept].T @ points) / np.sqrt(np.maximum(values[kept], 1e-9))[:, None]
-    return np.asarray(axes, np.float32)
 
 
 def _left(points: NDArray[np.float32], axes: NDArray[np.float32]) -> NDArray[np.float32]:

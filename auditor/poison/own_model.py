@@ -65,9 +65,10 @@ def train_own(
                 scores.append(head(inner).numpy())
         return np.concatenate(activations), np.concatenate(scores)
 
+    chunk = suspects.at_once(4_000)
     parts = [
-        run(suspects.floats(slice(start, start + 4_000)))
-        for start in range(0, len(suspects), 4_000)
+        run(suspects.floats(slice(start, start + chunk)))
+        for start in range(0, len(suspects), chunk)
     ]
     return (
         np.concatenate([a for a, _ in parts]),

@@ -87,9 +87,10 @@ def _carriers(
 
 def match_all(study: Study, index: NDArray[np.int64], group: Moments, plain: Moments) -> Floats:
     """`match_scores` (n,) of the samples at `index`, in chunks."""
+    chunk = study.suspects.at_once(_CHUNK)
     parts = [
-        match_scores(study.suspects.floats(index[s : s + _CHUNK]), group, plain)
-        for s in range(0, len(index), _CHUNK)
+        match_scores(study.suspects.floats(index[s : s + chunk]), group, plain)
+        for s in range(0, len(index), chunk)
     ]
     return np.concatenate(parts)
 

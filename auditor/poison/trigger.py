@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.findings import Figure, Json
+from auditor.poison.axes import principal_axes
 from auditor.poison.interface import (
     Candidate,
     Confirmed,
@@ -215,16 +216,11 @@ def natural_axes(study: Study, label: int) -> NDArray[np.float32]:
     if label not in kept:
         rng = np.random.default_rng([study.seed, 29])
         others = np.flatnonzero(study.labels != label)
-        count = min(len(others), _AXES)
+        count = min(len(others), study.suspects.at_once(_AXES))
         some = study.suspects.floats(np.sort(rng.choice(others, count, replace=False)))
         flat = some.reshape(count, -1)
         flat = flat - flat.mean(axis=0)
-        values, vectors = np.linalg.eigh(flat @ flat.T)
-        order = values.argsort()[::-1]
-        explained = np.cumsum(values[order]) / max(float(values.sum()), 1e-12)
-        chosen = order[: int((explained < NATURE).sum()) + 1]
-        axes = (vectors[:, chosen].T @ flat) / np.sqrt(np.maximum(values[chosen], 1e-9))[:, None]
-        kept[label] = axes.astype(np.float32)
+        kept[label] = principal_axes(flat, NATURE)
     result: NDArray[np.float32] = kept[label]
     return result
 
@@ -236,11 +232,13 @@ def contrast(
     rng: np.random.Generator,
 ) -> tuple[Moments, Moments]:
     """Pixel moments of the group, and of other images mixed so that they show the same classes."""
-    some = members if len(members) <= _GROUP else np.sort(rng.choice(members, _GROUP, False))
+    most = study.suspects.at_once(_GROUP)
+    some = members if len(members) <= most else np.sort(rng.choice(members, most, False))
     outside = np.ones(len(study.labels), bool)
     outside[members] = False
     pool = np.flatnonzero(outside)
-    pool = pool if len(pool) <= _PLAIN else np.sort(rng.choice(pool, _PLAIN, False))
+    most = study.suspects.at_once(_PLAIN)
+    pool = pool if len(pool) <= most else np.sort(rng.choice(pool, most, False))
     classes = int(max(study.labels.max(), called.max())) + 1
     wanted = np.bincount(called, minlength=classes) / len(called)
     there = np.bincount(study.labels[pool], minlength=classes)
@@ -266,7 +264,7 @@ def _like(study: Study, judged: Judged, rng: np.random.Generator) -> NDArray[np.
     weight = (shares / np.maximum(there, 1))[study.labels[others]]
     if shares.sum() < 0.2 * len(judged.called) or (weight > 0).sum() < 20:
         weight = np.ones(len(others))
-    count = min(_ASKED, int((weight > 0).sum()))
+    count = min(study.suspects.at_once(_ASKED), int((weight > 0).sum()))
     return rng.choice(others, count, replace=False, p=weight / weight.sum())
 
 

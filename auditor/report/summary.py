@@ -17,6 +17,13 @@ _SENTENCES = {
     "incomplete": "The audit could not finish, so this model is not cleared.",
 }
 
+_OF_DATA = {
+    "pass": "Nothing of concern was found in this training set by the methods that ran.",
+    "review": "A person should look at this training set before it is used.",
+    "fail": "Do not train on this set as it is, and do not use a model trained on it.",
+    "incomplete": "The audit could not finish, so this training set is not cleared.",
+}
+
 LIMITS = (
     "A pass means that these checks found nothing, not that nothing is there.",
     "A trigger outside the probed and searched families (one drawn in the physical world, one that "
@@ -47,9 +54,10 @@ def headline(report: Report) -> Headline:
     if report.error is not None:
         sentence = "This file could not be audited."
         return Headline("incomplete", sentence, (report.error.message,), _ERROR_ACTIONS)
+    sentences = _OF_DATA if report.artifact.format == "training data" else _SENTENCES
     return Headline(
         report.verdict,
-        _SENTENCES[report.verdict],
+        sentences[report.verdict],
         report.reasons,
         tuple(dict.fromkeys(_actions(report))),
     )
