@@ -80,7 +80,7 @@ class Pool(ABC):
         )
         answers = parallel(delayed(_run)(call) for call in calls)
         try:
-            # Not `yield from`: leaving early must come to the lines below before it comes to joblib.
+            # Not `yield from`: leaving early must reach the lines below before it reaches joblib.
             for answer in answers:  # noqa: UP028
                 yield answer
         finally:

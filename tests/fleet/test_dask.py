@@ -22,6 +22,19 @@ def address():
             yield cluster.scheduler_address
 
 
+@pytest.mark.filterwarnings("ignore")  # Dask's own, about threads that end late
+def test_jobs_run_on_a_dask_cluster():
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+        protocol="tcp://",
+    ) as cluster:  # fmt: skip
+        pool = pool_for(cluster.scheduler_address, 0, 1 << 30)
+        outcomes = list(engine.run(functions.square, range(12), pool))
+        assert pool.workers == 2
+    assert {o.job: o.value for o in outcomes} == {n: n * n for n in range(12)}
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Dask's own, about the worker that is killed
 def test_jobs_run_on_a_dask_cluster_and_one_that_kills_its_worker_is_lost_alone(address, tmp_path):
     jobs = [(n, str(tmp_path)) for n in range(1, 12)]
