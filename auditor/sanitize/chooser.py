@@ -84,10 +84,11 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
         choice.repair = best[1].repair
     elif not ordered:
         choice.reason = "no method works without samples"
-    elif any(row["outcome"] == _TOO_DEAR for row in choice.rows):
+    elif any(row["outcome"] in (_TOO_DEAR, _ALIVE) for row in choice.rows):
         choice.reason = (
             "every repair that was found costs more accuracy on the held-out samples than "
-            f"--max-accuracy-drop allows ({context.max_accuracy_drop:.1%})"
+            f"--max-accuracy-drop allows ({context.max_accuracy_drop:.1%}), or leaves a recovered "
+            "trigger working"
         )
     elif all(str(row["outcome"]).startswith("failed") for row in choice.rows):
         choice.reason = f"every method failed ({choice.rows[0]['outcome']})"
@@ -100,6 +101,9 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
 
 _LEAST_ORDER = 20
 _TOO_DEAR = "costs more accuracy than allowed"
+_ALIVE = "leaves a recovered trigger working"
+_NO_REPAIR = 0.5
+"""A copy that follows a recovered trigger more often than this is not called repaired."""
 
 
 def _rank(seen: Tuned, limit: float) -> tuple[float, ...]:
@@ -132,7 +136,8 @@ def _try(
     if judge is None:
         return Candidate(method.name, seconds, repair), None
     seen = judged(context, repair, judge)
-    why = "" if seen.acceptable else _TOO_DEAR
+    why = _ALIVE if seen.asr > _NO_REPAIR else ""
+    why = why if seen.acceptable else _TOO_DEAR
     return Candidate(method.name, seconds, repair, seen.accuracy, seen.asr, seen.moved, why), seen
 
 

@@ -26,6 +26,7 @@ GOOD_ASR = 0.03
 
 _OF_THE_LIMIT = 0.85
 _SLACK = 0.1
+_TRIGGERED, _MOST_TRIGGERS = 200, 6
 NO_EVIDENCE_DROP = 0.005
 """Accuracy a repair may cost when the audit recovered no trigger."""
 
@@ -242,6 +243,9 @@ class Judge:
     def __init__(self, context: RepairContext) -> None:
         self.context = context
         self.stamped = Stamped(context.held_out, context.seed)
+        self.few = context.held_out.take(slice(0, _TRIGGERED))
+        ranked = sorted(context.triggers, key=lambda t: t.baseline - t.asr)
+        self.triggers = ranked[:_MOST_TRIGGERS]
         self.floor = twin_accuracy(context.classifier, context.held_out) - allowed_drop(context)
         self._best: Tuned | None = None
         self._last: Tuned | None = None
@@ -252,7 +256,7 @@ class Judge:
         frozen = {n: v.detach().clone() for n, v in parameters.items()}
         accuracy = twin_accuracy(context.classifier, context.held_out, frozen)
         asr = max(
-            (twin_asr(context.classifier, context.held_out, t, frozen) for t in context.triggers),
+            (twin_asr(context.classifier, self.few, t, frozen) for t in self.triggers),
             default=0.0,
         )
         moved = self.stamped.moved(context.classifier, frozen)

@@ -77,6 +77,13 @@ def test_without_samples_only_methods_that_need_none_are_asked() -> None:
     assert choose(bare, [Ruin()]).reason == "no method works without samples"
 
 
+def test_a_repair_that_leaves_the_recovered_trigger_working_is_none() -> None:
+    choice = choose(context(True), [Same()])
+    assert choice.repair is None
+    assert choice.rows[0]["outcome"] == "leaves a recovered trigger working"
+    assert "recovered trigger" in choice.reason
+
+
 def test_no_time_left_is_said() -> None:
     choice = choose(context(True, seconds=0.0), [Same(), Ruin()])
     assert choice.repair is None
