@@ -31,6 +31,13 @@ DYNAMIC_RULES: tuple[Rule, ...] = (
         _RETRAIN,
     ),
     _rule(
+        "inversion.all-to-all",
+        Severity.MEDIUM,
+        "One small patch moves every class by the same number of places",
+        "A clean network has no reason to do so: this is an all-to-all backdoor.",
+        _RETRAIN,
+    ),
+    _rule(
         "inversion.trigger",
         Severity.HIGH,
         "A trigger search found one class far easier to reach than the others",

@@ -111,17 +111,22 @@ def invert(
     settings: Settings,
     spent: Callable[[], bool] = lambda: False,
     start: Parameters | None = None,
+    wanted: Tensor | None = None,
 ) -> Inversion:
     """Search a trigger of `family` towards each class of `targets`.
 
     `images` float32 (N, C, H, W) in 0..1 and `labels` int64 (N,): the classes the model gives
     them; images of class t are never used for target t. The same seed gives the same result.
     `spent` is asked after each step and ends the search. `start` gives initial parameters, one row
-    a target, instead of random ones. Raises `ValueError` when a target has no image of another
+    a target, instead of random ones. `wanted` int64 (T, N) gives row t its answer for each image
+    where that is not one class for all. Raises `ValueError` when a target has no image of another
     class.
     """
     arms = _Arms(family, len(targets), settings, str(images.device), start)
-    pools = _pools(labels, targets)
+    goals = torch.from_numpy(targets).to(images.device)
+    if wanted is None:
+        wanted = goals[:, None].expand(len(targets), len(labels))
+    pools = _pools(labels, wanted)
     draw = torch.Generator().manual_seed(settings.seed + 1)
     count = len(targets)
     result = Inversion(
@@ -132,11 +137,12 @@ def invert(
         np.zeros(count, np.int64),
         tuple(p.clone() for p in arms.parameters),
     )
-    goals = torch.from_numpy(targets).to(images.device)
     cuts = {round(at * settings.steps): share for at, share in settings.halvings}
     for number in range(1, settings.steps + 1):
         chosen = _draw(pools, arms.rows, settings.batch, draw)
-        hits, sizes, gradients = _gradients(logits, images, chosen, goals[arms.rows], family, arms)
+        hits, sizes, gradients = _gradients(
+            logits, images, chosen, wanted[arms.rows].gather(1, chosen), family, arms
+        )
         result.passes += chosen.numel()
         arms.asr = settings.memory * arms.asr + (1 - settings.memory) * hits
         moving = arms.asr / (1 - settings.memory**number)
@@ -153,8 +159,8 @@ def invert(
     return result
 
 
-def _pools(labels: Tensor, targets: NDArray[np.int64]) -> list[Tensor]:
-    pools = [torch.nonzero(labels != int(t))[:, 0] for t in targets]
+def _pools(labels: Tensor, wanted: Tensor) -> list[Tensor]:
+    pools = [torch.nonzero(labels != row)[:, 0] for row in wanted]
     if any(len(pool) == 0 for pool in pools):
         raise ValueError("inversion needs images of at least one other class for every target")
     return pools
@@ -172,7 +178,7 @@ def _draw(pools: list[Tensor], rows: Tensor, batch: int, draw: torch.Generator) 
 def _gradients(
     logits: Logits, images: Tensor, chosen: Tensor, goals: Tensor, family: Family, arms: _Arms
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Hit rates (T,), sizes (T,) and the gradients of each row's own loss."""
+    """Hit rates (T,), sizes (T,) and the gradients of each row's own loss; `goals` are (T, B)."""
     per_row = max(1, chosen.shape[1] * int(np.prod(images.shape[1:])))
     rows = max(1, CHUNK_VALUES // (16 * per_row))
     hits, sizes, parts = [], [], []
@@ -181,7 +187,7 @@ def _gradients(
         leaves = tuple(p[cut].detach().requires_grad_(True) for p in arms.parameters)
         stamped = family.apply(leaves, images[chosen[cut]])
         scores = logits(stamped.flatten(0, 1))
-        wanted = goals[cut].repeat_interleave(chosen.shape[1])
+        wanted = goals[cut].flatten()
         loss = functional.cross_entropy(scores, wanted, reduction="none")
         loss = loss.reshape(-1, chosen.shape[1]).mean(1)
         size = family.size(leaves)

@@ -30,7 +30,7 @@ def sections() -> str:
     checks = our_checks()
     static = [c for c in checks if issubclass(c, FileCheck)]
     dynamic = [c for c in checks if issubclass(c, BehaviourCheck)]
-    everything = sum(c.weight for c in dynamic)
+    everything = sum(c.weight for c in dynamic if not c.on_request)
     lines = [
         "## Checks of the file",
         "",
@@ -42,6 +42,8 @@ def sections() -> str:
     for check in dynamic:
         share = check.weight / everything
         cost = f"{share:.0%} of the budget ({60 * share:.0f} of 60 s) when all run"
+        if check.on_request:
+            cost = "none unless `--checks` names it"
         lines += _section(check, cost)
     return "\n".join(lines)
 
