@@ -5,9 +5,9 @@
 Blocks without a language are pasted into one shell, in their order; ``python`` blocks are run with
 the clone's interpreter; other languages mark examples and alternatives. Nothing of the caller's
 environment is passed on but PATH (system folders only), a language and pip's index settings. A
-command may say that it found something (exit code 1 of `audit`, which is what the backdoored example
-is for); anything else but 0 fails, and so does a traceback. Takes as long as installing torch and the
-tests do.
+command may say that it found something (exit code 1 of `audit`, which is what the backdoored
+example is for); anything else but 0 fails, and so does a traceback. Takes as long as installing
+torch and the tests do.
 """
 
 from __future__ import annotations
