@@ -22,6 +22,12 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
         "[inversion](../checks.md#inversion)",
     ),
     (
+        "inversion.all-to-all",
+        "medium",
+        "one small patch moves every class by the same number of places",
+        "[all-to-all](../checks.md#all-to-all)",
+    ),
+    (
         "data-free.margin",
         "medium; low with samples",
         "one class's score can be driven unusually high",
