@@ -19,6 +19,7 @@ from auditor.poison.interface import (
     nothing,
 )
 from auditor.poison.reclassify import (
+    AGREES,
     FEWEST_MEMBERS,
     FOREIGN,
     Judged,
@@ -63,7 +64,8 @@ class Transplant:
     @property
     def proven(self) -> bool:
         """Whether the trigger works and nothing natural explains it."""
-        return self.asr >= WORKS and self.lead >= LEAD and self.strange >= WORKS
+        learned = self.judged.agrees >= AGREES
+        return learned and min(self.asr, self.strange) >= WORKS and self.lead >= LEAD
 
 
 class TriggerSearch(Method):
