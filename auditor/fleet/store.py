@@ -251,9 +251,13 @@ class Store:
         """Keep a result (`report` is compressed JSON) and make it `row`'s, in one transaction."""
         with self.transaction():
             self._base.execute(
-                "INSERT OR REPLACE INTO results (artifact, samples, configuration, tool, place, "
+                "INSERT INTO results (artifact, samples, configuration, tool, place, "
                 "main, names, bytes, summary, verdict, exit_code, seconds, report) "
-                "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) "
+                # Its number stays: other models of the same content refer to it.
+                "ON CONFLICT (artifact, samples, configuration, tool, place) DO UPDATE SET "
+                "summary=excluded.summary, verdict=excluded.verdict, "
+                "exit_code=excluded.exit_code, seconds=excluded.seconds, report=excluded.report",
                 (
                     *key.as_tuple(),
                     files[0][2],

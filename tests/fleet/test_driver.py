@@ -282,6 +282,14 @@ def test_a_list_with_bad_lines_audits_the_good_ones(fleet, models, index, tmp_pa
     assert "user:secret" not in everything
 
 
+def test_equal_contents_met_in_one_run_all_keep_their_result(fleet, tmp_path, index):
+    for name in ("a", "b", "c"):
+        write(tmp_path / "models" / f"{name}.onnx", 1)
+    fleet(tmp_path / "models")
+    assert {row["verdict"] for row in index()["models"]} == {"review"}
+    assert len({row["sha256"] for row in index()["models"]}) == 1
+
+
 def test_patterns_and_single_files(fleet, models, index):
     fleet(f"{models}/**/*.onnx", models / "sub" / "no-extension")
     assert set(by_name(index())) == {"a.onnx", "bad.onnx", "empty.onnx", "no-extension"}
