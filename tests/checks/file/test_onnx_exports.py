@@ -55,6 +55,7 @@ def test_small_exports_are_quiet(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # exporting alone takes minutes on a busy machine
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
 @pytest.mark.parametrize("name", LARGE)
 def test_large_exports_are_quiet(name, dynamo, tmp_path):
@@ -65,6 +66,7 @@ def test_large_exports_are_quiet(name, dynamo, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # exporting alone takes minutes on a busy machine
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors_are_quiet(name, tmp_path):
     import torch
