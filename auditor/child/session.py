@@ -129,6 +129,11 @@ def _infer(
         ) from refusal
     training = request.training
     if found.permutation is not None:
+        if training is not None and int(training.labels.max()) >= len(found.permutation):
+            raise UnreadableSamples(
+                f"the training data have labels up to {int(training.labels.max())} but the model "
+                f"has only {len(found.permutation)} classes: check --train-data"
+            )
         samples = inference.relabel(samples, found.permutation)
         if training is not None:
             training = inference.relabel(training, found.permutation)

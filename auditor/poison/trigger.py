@@ -92,6 +92,8 @@ class TriggerSearch(Method):
             raise NotApplicable("no candidate groups were proposed")
         if study.predict is None:
             raise NotApplicable("the model can no longer be asked")
+        if len(np.unique(study.labels)) < 2:
+            raise NotApplicable("there is a single class, so no label can be led to")
         rng = np.random.default_rng([study.seed, 19])
         rows: list[dict[str, Json]] = []
         figures = []

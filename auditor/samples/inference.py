@@ -204,10 +204,11 @@ def match_labels(scores: Scores, labels: NDArray[np.int64]) -> tuple[int, ...] |
     from scipy.optimize import linear_sum_assignment
 
     classes = scores.shape[1]
+    if labels.max(initial=0) >= classes:
+        return None  # labels the model has no class for: the caller says so
     predicted = scores.argmax(axis=1)
     counts = np.zeros((classes, classes))
-    inside = labels < classes
-    np.add.at(counts, (labels[inside], predicted[inside]), 1)
+    np.add.at(counts, (labels, predicted), 1)
     rows, columns = linear_sum_assignment(-counts)
     before = counts.trace() / max(1, len(labels))
     after = counts[rows, columns].sum() / max(1, len(labels))
