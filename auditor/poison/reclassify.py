@@ -28,6 +28,14 @@ SPREAD = 0.5
 
 FEWEST_MEMBERS = 10
 
+FEWEST_TO_CONVICT = 30
+"""Members below which content alone is no evidence: every class has a dozen odd samples, and a
+group is chosen for being odd."""
+
+HONEST_REST = 0.5
+"""Least share of the class outside the group that the model calls by the label. Where the rest is
+what the model rejects, the rest are wrong labels and the group is the class."""
+
 
 @dataclass(slots=True)
 class Judged:
@@ -35,7 +43,8 @@ class Judged:
 
     `foreign`: share called another class; `sure`: its median lead there over that of honest
     samples; `spread`: effective number of those classes (exponential of the entropy); `agrees`:
-    share the model calls by the label. `called` (n,) is what each member shows, by the probe.
+    share the model calls by the label; `rest`: the same of the class outside the group (1 where
+    nothing is). `called` (n,) is what each member shows, by the probe.
     """
 
     candidate: Candidate
@@ -45,6 +54,12 @@ class Judged:
     agrees: float
     called: Labels
     weights: Floats = field(repr=False)
+    rest: float = 1.0
+
+    @property
+    def learned(self) -> bool:
+        """Whether the model holds to the label, in the group and around it."""
+        return self.agrees >= AGREES and self.rest >= HONEST_REST
 
 
 class Reclassification(Method):
@@ -121,8 +136,19 @@ def judge(study: Study, candidate: Candidate, honest: float) -> Judged:
         seen = shares[shares > 0]
         spread = float(np.exp(-(seen * np.log(seen)).sum()))
         sure = float(np.median(lead[foreign]) / max(honest, 1e-6))
-    agrees = float((study.predicted[candidate.members] == candidate.label).mean())
-    return Judged(candidate, float(foreign.mean()), sure, spread, agrees, called, weights)
+    right = study.predicted == candidate.label
+    outside = study.labels == candidate.label
+    outside[candidate.members] = False
+    return Judged(
+        candidate,
+        float(foreign.mean()),
+        sure,
+        spread,
+        float(right[candidate.members].mean()),
+        called,
+        weights,
+        float(right[outside].mean()) if outside.any() else 1.0,
+    )
 
 
 def convicts(judged: Judged, study: Study) -> bool:
@@ -133,7 +159,8 @@ def convicts(judged: Judged, study: Study) -> bool:
         and judged.foreign >= FOREIGN
         and judged.sure >= SURE
         and judged.spread >= max(2.5, SPREAD * others)
-        and judged.agrees >= AGREES
+        and judged.learned
+        and len(judged.candidate.members) >= FEWEST_TO_CONVICT
     )
 
 

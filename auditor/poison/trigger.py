@@ -19,7 +19,6 @@ from auditor.poison.interface import (
     nothing,
 )
 from auditor.poison.reclassify import (
-    AGREES,
     FEWEST_MEMBERS,
     FOREIGN,
     Judged,
@@ -64,8 +63,7 @@ class Transplant:
     @property
     def proven(self) -> bool:
         """Whether the trigger works and nothing natural explains it."""
-        learned = self.judged.agrees >= AGREES
-        return learned and min(self.asr, self.strange) >= WORKS and self.lead >= LEAD
+        return self.judged.learned and min(self.asr, self.strange) >= WORKS and self.lead >= LEAD
 
 
 class TriggerSearch(Method):
