@@ -10,6 +10,11 @@ def square(number):
     return number * number
 
 
+def slow_square(number):
+    time.sleep(0.1)
+    return number * number
+
+
 def sometimes_dies(job):
     """(number, folder): multiples of 7 kill their worker, each try leaving a mark."""
     number, folder = job
