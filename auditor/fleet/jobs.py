@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from auditor.errors import AuditError
 from auditor.fleet.discovery import NO_MODELS, stamp_of
 from auditor.fleet.interface import Source, SourceError
 from auditor.fleet.keys import artifact_key
+from auditor.fleet.orphans import end_with
 from auditor.fleet.redact import redacted
 from auditor.fleet.sources.registry import open_source
 from auditor.version import __version__
@@ -86,7 +86,7 @@ def audit(job: Job) -> Done:
     if job.tool != __version__:
         reason = f"this worker has version {__version__} of model-auditor, the driver {job.tool}"
         return Done("failed", job.model, 0.0, reason)
-    _watch_parent()
+    end_with(os.getppid())
     try:
         with _scratch() as folder:
             done = _audit(job, open_source(job.origin), folder)
@@ -249,16 +249,3 @@ def _clear_leftovers() -> None:
             mine = folder.stat().st_uid == os.getuid() and not folder.is_symlink()
             if mine and number.isdecimal() and not psutil.pid_exists(int(number)):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-@cache
-def _watch_parent() -> None:
-    """End this worker when whoever started it is gone, also after kill -9."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="watch-driver", daemon=True).start()

@@ -6,6 +6,7 @@ small), and each has its own word for a dead worker.
 
 from __future__ import annotations
 
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Self, TypeAlias
 
 from auditor.errors import AuditError, UsageError
+from auditor.fleet.orphans import end_with
 from auditor.fleet.redact import shown_url
 
 _STREAMED_CHUNK = 256
@@ -118,7 +120,15 @@ class LocalPool(Pool):
         )
 
         self.broken = (BrokenProcessPool, ShutdownExecutorError)
-        self._stack.enter_context(parallel_config(backend="loky", inner_max_num_threads=1))
+        # From their start on, not from their first job: the driver may be killed in between.
+        self._stack.enter_context(
+            parallel_config(
+                backend="loky",
+                inner_max_num_threads=1,
+                initializer=end_with,
+                initargs=(os.getpid(),),
+            )
+        )
 
     def __exit__(self, *error: object) -> None:
         """Ends the processes too: their warm children should not outlive the run."""
