@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from auditor.commands import parameters as p
-from auditor.commands.common import INPUT, OUTPUT, command_line, commas, memory
-from auditor.commands.running import console_for, gate, policy_from
+from auditor.commands.common import INPUT, OUTPUT, commas
+from auditor.commands.options import scan_options
+from auditor.commands.running import console_for
 
 if TYPE_CHECKING:
     from auditor.data_audit import DataAudit
@@ -76,28 +76,7 @@ def data(
 
     Exit code 0 nothing at or above --fail-on, 1 findings, 2 unreadable or usage, 3 incomplete.
     """
-    from auditor.options import ScanOptions
-
-    policy, origin, baseline = policy_from(config)
-    options = ScanOptions(
-        data_root=data_root,
-        split=split,
-        download=download,
-        images=not no_images,
-        memory=memory(memory_limit),
-        timeout=timeout,
-        budget=budget,
-        device=device,
-        jobs=jobs,
-        seed=seed,
-        run_anyway=run_anyway,
-        fail_on=gate(fail_on),
-        overrides=p.overrides(layout, size, scale, mean, std),
-        policy=policy,
-        policy_source=origin,
-        baseline=baseline,
-        command=command_line(sys.argv[1:]),
-    )
+    options = scan_options(locals())
     shown = ("json",) if json_only else commas(formats)
     folder = out or Path("audit-reports") / (Path(source).name or "data")
     silent = quiet or json_only

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditor.commands import parameters as p
-from auditor.commands.common import classes, memory
+from auditor.commands.options import scan_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,23 +45,9 @@ def diff(
 
     Exit code 0 compared (whatever was found), 3 something could not be compared, 2 unreadable.
     """
+    options = scan_options(locals(), device="cpu")
     from auditor.diffing import diff as compare
-    from auditor.options import ScanOptions
 
-    options = ScanOptions(
-        data=data,
-        data_root=data_root,
-        split=split,
-        download=download,
-        max_samples=max_samples,
-        classes=classes(class_names),
-        seed=seed,
-        memory=memory(memory_limit),
-        timeout=timeout,
-        jobs=jobs,
-        device="cpu",
-        overrides=p.overrides(layout, size, scale, mean, std),
-    )
     result = compare(before, after, options)
     if json_only:
         typer.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))

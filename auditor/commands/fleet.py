@@ -15,11 +15,10 @@ from auditor.commands.common import (
     INPUT,
     LIMITS,
     OUTPUT,
-    classes,
     command_line,
     commas,
-    memory,
 )
+from auditor.commands.options import scan_options
 
 Option = typer.Option
 
@@ -107,43 +106,24 @@ def fleet(  # one parameter per documented option
 
     Exit code as for scan, over all models: 1 findings, 2 something unreadable, 3 incomplete, 0.
     """
+    given = locals()
     from auditor.commands.fleet_view import FleetView, print_totals
-    from auditor.commands.running import console_for, gate, policy_from
+    from auditor.commands.running import console_for
     from auditor.errors import UsageError
     from auditor.fleet.cluster import pool_for
     from auditor.fleet.driver import FleetOptions, check_formats, run_fleet
-    from auditor.options import ScanOptions
 
-    policy, source, baseline = policy_from(config)
     wanted = commas(formats)
     check_formats(wanted)
     if budget is not None and budget <= 0:
         raise UsageError("--budget must be above zero")
     if threads < 1:
         raise UsageError("--threads must be at least 1")
-    scan = ScanOptions(
-        data=data,
-        data_root=data_root,
-        split=split,
-        max_samples=max_samples,
-        classes=classes(class_names),
-        checks=commas(checks),
-        skip=commas(skip),
-        profile=profile,
+    scan = scan_options(
+        given,
         sanitize=False,
-        images=not no_images,
-        memory=memory(memory_limit),
-        timeout=timeout,
         budget=model_budget,
-        device=device,
         jobs=threads,
-        seed=seed,
-        run_anyway=run_anyway,
-        fail_on=gate(fail_on),
-        overrides=p.overrides(layout, size, scale, mean, std),
-        policy=policy,
-        policy_source=source,
-        baseline=baseline,
         command=command_line(_without_urls(sys.argv[1:])),
     )
     options = FleetOptions(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auditor.commands import parameters as p
-from auditor.commands.common import BEHAVIOUR, classes, command_line, commas, memory
-from auditor.commands.running import audit_all, gate
+from auditor.commands.common import BEHAVIOUR, commas
+from auditor.commands.options import scan_options
+from auditor.commands.running import audit_all
 from auditor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,31 +99,15 @@ def robustness(
     With enough --budget every figure is over all of --max-samples and depends on --seed alone; with
     too little, on fewer samples (n is in the report).
     """
-    from auditor.options import ScanOptions
-
+    given = locals()
     wanted = _wanted(attack or [], norm)
     settings = _settings(wanted, epsilon or [], norm, steps, queries, restarts)
     settings |= _smoothing(smoothing, wanted)
-    options = ScanOptions(
-        data=data,
-        data_root=data_root,
-        split=split,
-        download=download,
-        max_samples=max_samples,
-        classes=classes(class_names),
+    options = scan_options(
+        given,
         checks=("file", "accuracy", *_checks(wanted)),
         sanitize=False,
-        images=not no_images,
-        memory=memory(memory_limit),
         timeout=max(timeout, 2 * budget),
-        budget=budget,
-        device=device,
-        jobs=jobs,
-        seed=seed,
-        run_anyway=run_anyway,
-        fail_on=gate(fail_on),
-        overrides=p.overrides(layout, size, scale, mean, std),
-        command=command_line(sys.argv[1:]),
         settings=settings,
         notices=(UNITS[norm],),
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from auditor.commands import parameters as p
-from auditor.commands.common import BEHAVIOUR, classes, command_line, commas, memory
+from auditor.commands.common import BEHAVIOUR, commas
+from auditor.commands.options import scan_options
 from auditor.commands.running import audit_one, console_for
 from auditor.errors import UsageError
 
@@ -81,31 +81,10 @@ def sanitize(
 
     Exit code 0 a copy was written, 3 none was (and why), 2 unreadable or usage.
     """
-    from auditor.options import ScanOptions
-
+    given = locals()
     chosen: dict[str, Any] = {} if method is None else {"method": _known(method)}
-    options = ScanOptions(
-        data=data,
-        data_root=data_root,
-        split=split,
-        download=download,
-        max_samples=max_samples,
-        classes=classes(class_names),
-        checks=CHECKS,
-        sanitize=True,
-        max_accuracy_drop=max_accuracy_drop / 100,
-        slim=slim,
-        images=not no_images,
-        memory=memory(memory_limit),
-        timeout=timeout,
-        budget=budget,
-        device=device,
-        jobs=jobs,
-        seed=seed,
-        run_anyway=run_anyway,
-        overrides=p.overrides(layout, size, scale, mean, std),
-        command=command_line(sys.argv[1:]),
-        **chosen,
+    options = scan_options(
+        given, checks=CHECKS, sanitize=True, max_accuracy_drop=max_accuracy_drop / 100, **chosen
     )
     shown = ("json",) if json_only else commas(formats)
     raise typer.Exit(_sanitize(model, options, shown, out, json_only, quiet, no_color))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from auditor.commands import parameters as p
-from auditor.commands.common import BEHAVIOUR, INPUT, classes, command_line, commas, memory
-from auditor.commands.running import audit_all, gate, policy_from
+from auditor.commands.common import BEHAVIOUR, INPUT, commas
+from auditor.commands.options import scan_options
+from auditor.commands.running import audit_all
 
 Option = typer.Option
 
@@ -73,37 +73,7 @@ def scan(  # one parameter per documented option
 
     Exit code 0 nothing at or above --fail-on, 1 findings, 2 unreadable or usage, 3 incomplete.
     """
-    from auditor.options import ScanOptions
-
-    policy, source, baseline = policy_from(config)
-    options = ScanOptions(
-        data=data,
-        data_root=data_root,
-        train_data=train_data,
-        split=split,
-        download=download,
-        max_samples=max_samples,
-        classes=classes(class_names),
-        checks=commas(checks),
-        skip=commas(skip),
-        profile=profile,
-        sanitize=sanitize,
-        images=not no_images,
-        memory=memory(memory_limit),
-        timeout=timeout,
-        budget=budget,
-        device=device,
-        jobs=jobs,
-        seed=seed,
-        run_anyway=run_anyway,
-        fail_on=gate(fail_on),
-        overrides=p.overrides(layout, size, scale, mean, std),
-        policy=policy,
-        policy_source=source,
-        baseline=baseline,
-        command=command_line(sys.argv[1:]),
-        calibration=calibration,
-    )
+    options = scan_options(locals())
     wanted = ("json",) if json_only else commas(formats)
     raise typer.Exit(audit_all(models, options, wanted, out, json_only, quiet, no_color))
 
