@@ -29,11 +29,15 @@ SHORT = {"mnist": 1, "fashion-mnist": 2, "cifar10": 8, "digits": 40}
 
 @dataclass(frozen=True)
 class Case:
-    """One training set. `make` poisons it; `attack` says how the ASR is measured (flips: none)."""
+    """One training set. `make` poisons it; `attack` says how the ASR is measured (flips: none).
+
+    `arch` instead of the preset's.
+    """
 
     name: str
     make: Callable[[Dataset, int], Poisoned]
     attack: Attack | None = None
+    arch: str | None = None
 
 
 def cases(dataset: Dataset, target: int) -> dict[str, Case]:
@@ -74,6 +78,7 @@ def cases(dataset: Dataset, target: int) -> dict[str, Case]:
         ),
     }  # fmt: skip
     found = {"clean": Case("clean", lambda d, seed: Poisoned(d.train))}
+    found["clean-wide"] = replace(found["clean"], name="clean-wide", arch="wide-cnn")
     for name, attack in attacks.items():
         found[name] = Case(name, _stamping(attack), attack)
     for percent in (5, 10, 20):
@@ -120,7 +125,7 @@ def ensure(
         Specification(
             name,
             "benchmarks.data",
-            plan.arch,
+            case.arch or plan.arch,
             training,
             seed,
             attack=case.attack,
