@@ -1,7 +1,5 @@
-"""joblib's backends behind one face: this machine's processes, Ray, Dask. Configuration only.
-
-What differs: loky and Dask give results as they come, Ray only whole lists (so its chunks are
-small), and each has its own word for a dead worker.
+"""What runs jobs, behind one face: joblib with this machine's processes or Dask (here), Ray's tasks
+(`auditor.fleet.ray_pool`). Each has its own word for a dead worker.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from auditor.errors import AuditError, UsageError
 from auditor.fleet.orphans import end_with
@@ -43,7 +41,8 @@ class Call:
             return self.index, None, f"{type(error).__name__}: {error}"[:2000]
 
 
-def _run(call: Call) -> Answer:
+def run_call(call: Call) -> Answer:
+    """The function that workers import; what it runs comes with the call."""
     return call.run()
 
 
@@ -52,7 +51,6 @@ class Pool(ABC):
     joblib raises when a worker died; after that `revive` makes it whole again."""
 
     broken: tuple[type[BaseException], ...] = ()
-    streams: ClassVar[bool] = True
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -71,25 +69,24 @@ class Pool(ABC):
         """Answers as they come. Raises one of `broken`."""
         from joblib import Parallel, delayed
 
-        how = "generator_unordered" if self.streams else "list"
         # One worker is asked for as two of which only one gets work: joblib would otherwise run
         # the job in this very process, and a death of it would be ours.
         ahead = 1 if self.workers == 1 else self.workers + self.workers // 2
-        if not self.streams and self.workers > 1:
-            ahead = "all"  # type: ignore[assignment]  # the chunk is the bound
         parallel = Parallel(
-            n_jobs=max(2, self.workers), return_as=how, batch_size=1, pre_dispatch=ahead
+            n_jobs=max(2, self.workers),
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch=ahead,
         )
-        answers = parallel(delayed(_run)(call) for call in calls)
+        answers = parallel(delayed(run_call)(call) for call in calls)
         try:
             # Not `yield from`: leaving early must reach the lines below before it reaches joblib.
             for answer in answers:  # noqa: UP028
                 yield answer
         finally:
-            if hasattr(answers, "close"):
-                with warnings.catch_warnings():  # joblib warns of what it cancels; it is meant
-                    warnings.simplefilter("ignore")
-                    answers.close()
+            with warnings.catch_warnings():  # joblib warns of what it cancels; it is meant
+                warnings.simplefilter("ignore")
+                answers.close()
 
     def revive(self) -> None:
         """After a death."""

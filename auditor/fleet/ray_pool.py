@@ -1,64 +1,82 @@
-"""A Ray cluster through joblib's own Ray backend: ``ray://HOST:PORT``, or ``ray`` to start or join.
+"""A Ray cluster: ``ray://HOST:PORT``, or ``ray`` to start or join one.
 
-The backend returns whole lists, so chunks are small: a few jobs a worker. A node that is lost takes
-its actors along; the pool is then built anew on what is left and the jobs are handed out again.
-Nothing is reported to Ray's makers (its usage statistics are switched off).
+Jobs are Ray's own tasks, not joblib's Ray backend: that one starts a fixed number of actors and
+waits for ever when a node is lost before all of them have a place; it also returns whole lists.
+Tasks go wherever there is a processor, also on nodes that join later. A lost node fails the tasks
+it had; they are handed out again (`auditor.fleet.engine`). Nothing is reported to Ray's makers
+(its usage statistics are switched off).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 from auditor.errors import UsageError
-from auditor.fleet.pools import Answer, Call, Pool
+from auditor.fleet.pools import Answer, Call, Pool, run_call
 from auditor.fleet.redact import shown_url
 
-_A_WORKER = 4
 _OBJECT_STORE = 200 << 20
 _SETTLE_SECONDS = 60.0
 
 
 class RayPool(Pool):
-    """Workers are Ray actors of one processor each; a share of a GPU each where every node has one.
+    """A processor for each task, and a share of a GPU where every node has one.
 
     `workers` 0 takes every processor the cluster has.
     """
-
-    streams: ClassVar[bool] = False
 
     def __init__(self, address: str, workers: int = 0, device: str = "auto") -> None:
         super().__init__(max(1, workers))
         self._asked, self._address, self._device = workers, address, device
         self._connected = False
-
-    @property
-    def chunk(self) -> int:
-        """A few jobs a worker: results come back a chunk at a time."""
-        return _A_WORKER * self.workers
+        self._options: dict[str, Any] = {}
+        # Ray prints what happens to its nodes on our standard output, which may be read as JSON.
+        self._quiet = contextlib.redirect_stdout(sys.stderr)
 
     def open(self) -> None:
-        """Connect (once) and use what is alive now."""
-        from joblib import parallel_config
-
+        """Connect (once) and count what is alive now."""
         ray = self._connect()
         self.broken = (ray.exceptions.RayError,)
-        self.workers, options = self._wait_for_workers(ray)
-        self._stack.enter_context(parallel_config(backend="ray", ray_remote_args=options))
+        self.workers, self._options = self._wait_for_workers(ray)
 
     def stream(self, calls: Iterator[Call]) -> Iterator[Answer]:
-        """See `Pool.stream`; all of them after the last."""
+        """See `Pool.stream`. What was lost is raised last, when every other answer is out."""
+        ray = import_module("ray")
+        # Retries are the engine's: a job that kills its worker must not be tried four times.
+        task = ray.remote(max_retries=0, max_calls=0, **self._options)(run_call)
+        ahead = self.workers + self.workers // 2
+        running: list[Any] = []
+        death: BaseException | None = None
         try:
-            yield from list(super().stream(calls))
+            while True:
+                while death is None and len(running) < ahead:
+                    call = next(calls, None)
+                    if call is None:
+                        break
+                    running.append(task.remote(call))
+                if not running:
+                    break
+                (done,), running = ray.wait(running, num_returns=1)
+                try:
+                    answer = ray.get(done)
+                except self.broken as lost:
+                    death = lost
+                    continue
+                yield answer
         finally:
-            self._collect()
+            for left in running:
+                ray.cancel(left, force=True)
+        if death is not None:
+            raise death
 
     def revive(self) -> None:
-        """Let the cluster notice who is gone, then start again with the rest."""
+        """Let the cluster notice who is gone, then go on with the rest."""
         time.sleep(1.0)
         super().revive()
 
@@ -66,6 +84,7 @@ class RayPool(Pool):
         super().__exit__(*error)
         if self._connected:
             import_module("ray").shutdown()
+            self._quiet.__exit__(None, None, None)
             self._connected = False
 
     def _connect(self) -> Any:
@@ -74,7 +93,6 @@ class RayPool(Pool):
         try:
             # Imported by name: an extra whose types need not be installed.
             ray: Any = import_module("ray")
-            backend = import_module("ray.util.joblib")
         except ImportError as error:
             raise UsageError(
                 f"--cluster ray needs Ray ({error}); pip install 'model-auditor[ray]'"
@@ -91,7 +109,7 @@ class RayPool(Pool):
                 raise UsageError(
                     f"no Ray cluster answers at {shown_url(self._address)} ({text})"
                 ) from None
-            backend.register_ray()
+            self._quiet.__enter__()
             self._connected = True
         return ray
 
@@ -104,7 +122,7 @@ class RayPool(Pool):
         ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE, **common)
 
     def _wait_for_workers(self, ray: Any) -> tuple[int, dict[str, Any]]:
-        """How many actors to start with which options; waits for a cluster that has none yet."""
+        """How many tasks at once and what each asks for; waits for a cluster without processors."""
         end = time.monotonic() + _SETTLE_SECONDS
         while True:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -115,15 +133,8 @@ class RayPool(Pool):
         if not cores:
             raise UsageError("the Ray cluster has no processor to offer")
         workers = min(self._asked, cores) if self._asked else cores
-        options: dict[str, Any] = {"num_cpus": 1 if workers > 1 else 0.5}
+        options: dict[str, Any] = {"num_cpus": 1}
         gpus = [resources.get("GPU", 0) for resources in nodes]
         if self._device == "cuda" or (self._device == "auto" and all(gpus)):
             options["num_gpus"] = min(1.0, sum(gpus) / workers) if any(gpus) else 1.0
         return workers, options
-
-    @staticmethod
-    def _collect() -> None:
-        """Actors of a finished pool go when nothing refers to them any more."""
-        import gc
-
-        gc.collect()

@@ -17,7 +17,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-COUNT = 40
+COUNT = 200
 MIB = 1 << 20
 
 
