@@ -36,6 +36,7 @@ from auditor.stages import audit_file, light_worker
 from auditor.verdict import decide
 
 _FEWEST = 10
+_DECISIVE = ("data.reclassification", "data.trigger", "data.labels")
 
 
 @dataclass(slots=True)
@@ -168,6 +169,7 @@ def _report(
         samples_given=True,
         fail_on=policy.gate,
         unmet=outcome.unmet,
+        partly=_partly(checks),
     )
     about = {f"data.{m.name}": About(m.title, m.doc) for m in methods()[0]}
     about["data.summary"] = About("The set as a whole", "What all methods together say.")
@@ -200,6 +202,15 @@ def _report(
         update={"format": "training data", "bytes": int(data.pixels.nbytes), "producer": producer}
     )
     return report.model_copy(update={"artifact": artifact})
+
+
+def _partly(checks: list[CheckResult]) -> tuple[str, ...]:
+    """A set that no accusing method could look at is not a clean one."""
+    decisive = [c for c in checks if c.name in _DECISIVE]
+    if any(c.status != "skipped" for c in decisive):
+        return ()
+    why = decisive[0].reason if decisive else "they were not asked for"
+    return (f"No method that can accuse a class or a label could run: {why}.",)
 
 
 def _summary(study: Study, found: Examination) -> CheckResult:

@@ -2,7 +2,7 @@
 
 Verdict: ``fail`` for a critical or high finding; else ``incomplete`` when a check whose needs were
 met could not finish, or something the policy requires was not measured; else ``review`` for a
-medium finding or when no samples were given; else ``pass``.
+medium finding or when only part could be examined (no samples, too few); else ``pass``.
 
 Exit code: 1 for a finding at or above ``--fail-on``; else 3 when incomplete; else 0. Code 2 (not
 auditable) never comes from here: see `auditor.report.build.build_error`.
@@ -38,11 +38,13 @@ def decide(
     samples_given: bool,
     fail_on: Severity | None = Severity.HIGH,
     unmet: Sequence[str] = (),
+    partly: Sequence[str] = (),
 ) -> Decision:
     """Decide over the active findings (suppressed ones already removed).
 
     `fail_on` None means never. `unmet` are sentences about what the policy requires and the audit
-    could not measure (`auditor.policy.evaluate.Outcome.unmet`).
+    could not measure (`auditor.policy.evaluate.Outcome.unmet`); `partly` are sentences about what
+    nobody required and was not examined either.
     """
     ordered = sorted(findings, key=lambda f: -f.severity)
     serious = [f for f in ordered if f.severity >= Severity.HIGH]
@@ -52,12 +54,13 @@ def decide(
 
     reasons = [f"{f.severity.word}: {f.title}" for f in (*serious, *medium)] + unfinished
     if not samples_given:
-        reasons.append("No samples were given, so the model's behaviour is only partly known.")
+        partly = (*partly, "No samples were given, so the model's behaviour is only partly known.")
+    reasons.extend(partly)
     if serious:
         verdict: Verdict = "fail"
     elif unfinished:
         verdict = "incomplete"
-    elif medium or not samples_given:
+    elif medium or partly:
         verdict = "review"
     else:
         verdict = "pass"

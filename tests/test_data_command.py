@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pyarrow import parquet
 
 from auditor.app import run
 from auditor.samples.ordered import read_ordered
@@ -30,6 +32,7 @@ def test_a_poisoned_set_without_a_model(
     out, clean = tmp_path / "out", tmp_path / "clean"
     code = run(
         ["data", str(path), "--out", str(out), "--write-clean", str(clean), "--jobs", "1",
+         "--parquet",
          "--format", "table,html,markdown", "--no-color"]
     )  # fmt: skip
     shown = capsys.readouterr().out
@@ -43,6 +46,11 @@ def test_a_poisoned_set_without_a_model(
     with (out / "samples.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(bad)
+    typed = parquet.read_table(out / "samples.parquet").to_pylist()
+    assert [(r["index"], r["label"]) for r in typed] == [
+        (int(r["index"]), int(r["label"])) for r in rows
+    ]
+    assert all(isinstance(r["flagged"], bool) for r in typed)
     flagged = {int(r["index"]) for r in rows if r["flagged"] == "true"}
     assert len(flagged & set(np.flatnonzero(bad).tolist())) >= 0.95 * bad.sum()
     kept = {int(line) for line in (out / "clean-index.txt").read_text().split()}
@@ -97,6 +105,7 @@ def test_a_single_class_and_copies_are_said_and_accuse_nobody(
     report = json.loads(capsys.readouterr().out)
     assert code == 0
     assert report["metrics"]["data.flagged"] == 0
+    assert report["verdict"] == "review"
     skipped = {c["name"]: c["reason"] for c in report["checks"] if c["status"] == "skipped"}
     assert "single class" in skipped["data.labels"]
     assert "exact copies" in " ".join(n for c in report["checks"] for n in c.get("notices", []))
@@ -121,3 +130,58 @@ def test_impossible_goals_are_refused_before_the_work(
     assert "not an empty folder" in capsys.readouterr().err
     assert run(["data", str(tmp_path / "none.npz")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+SMALL = np.zeros((30, 1, 8, 8), np.uint8)
+CLASSES = np.arange(30) % 3
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"x": SMALL, "y": CLASSES[:20]}, "30 images but 20 labels"),
+        ({"x": SMALL, "y": CLASSES - 1}, "whole numbers from 0 up"),
+        ({"x": SMALL, "y": CLASSES + 0.5}, "whole numbers from 0 up"),
+        ({"x": SMALL}, "must hold arrays x and y"),
+        ({"x": np.full(SMALL.shape, np.nan, np.float32), "y": CLASSES}, "NaN"),
+    ],
+)
+def test_wrong_arrays_are_one_sentence(
+    arrays: dict[str, np.ndarray], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    assert run(["data", str(tmp_path / "wrong.npz"), "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def _folder(path: Path, sides: tuple[int, int]) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        folder = path / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        side = sides[number // 10]
+        pixels = rng.integers(0, 255, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return path
+
+
+def test_mixed_sizes_ask_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = _folder(tmp_path / "mixed", (8, 12))
+    assert run(["data", str(source), "--out", str(tmp_path / "o")]) == 2
+    assert "say --size" in capsys.readouterr().err
+
+
+def test_corrupt_images_are_counted_and_too_few_samples_are_no_clean_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _folder(tmp_path / "corrupt", (8, 8))
+    (source / "a" / "0.png").write_bytes(b"\x89PNG broken")
+    code = run(["data", str(source), "--out", str(tmp_path / "o"), "--json", "--jobs", "1"])
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert any("1 of 20 images cannot be decoded" in n for n in report["notices"])
+    assert report["verdict"] == "review"
+    assert any("No method that can accuse" in r for r in report["reasons"])

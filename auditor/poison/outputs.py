@@ -83,7 +83,7 @@ def require_parquet() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise UsageError("--parquet needs pyarrow: pip install pyarrow") from None
+        raise UsageError("--parquet needs pyarrow: pip install 'model-auditor[parquet]'") from None
 
 
 def montage(study: Study, found: Examination) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from auditor.poison.interface import (
     Floats,
     Labels,
     Method,
+    NotApplicable,
     Result,
     Study,
     nothing,
@@ -81,6 +82,8 @@ class Reclassification(Method):
         """Judge every candidate; confirmed classes go to the study."""
         score, flagged = nothing(study)
         study.groups()
+        if len(np.unique(study.labels)) < 2:
+            raise NotApplicable("there is a single class, so nothing can come from another")
         honest = honest_margin(study)
         judged = [
             judge(study, c, honest) for c in study.candidates if len(c.members) >= FEWEST_MEMBERS
