@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from auditor.checks.interface import Budget
 from auditor.findings import Json
 from auditor.sanitize.finetune import GOOD_ASR, Judge, Tuned
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
@@ -66,7 +65,6 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
         ordered = [method for method in ordered if not method.needs_samples]
     best: tuple[tuple[float, ...], Candidate] | None = None
     judge = Judge(context) if has_samples else None
-    limit = 1.0 - judge.floor if judge is not None else 0.0
     for position, method in enumerate(ordered):
         if context.budget.spent:
             choice.rows.append(Candidate(method.name, 0.0, why="not tried: no time left").row())
@@ -75,7 +73,7 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
         choice.rows.append(candidate.row())
         if candidate.repair is None or candidate.why:
             continue
-        rank = _rank(seen, limit) if seen is not None else (0.0,)
+        rank = _rank(seen) if seen is not None else (0.0,)
         if best is None or rank > best[0]:
             best = (rank, candidate)
         if seen is not None and _good(seen, context) and method.order >= _LEAST_ORDER:
@@ -106,9 +104,8 @@ _NO_REPAIR = 0.5
 """A copy that follows a recovered trigger more often than this is not called repaired."""
 
 
-def _rank(seen: Tuned, limit: float) -> tuple[float, ...]:
+def _rank(seen: Tuned) -> tuple[float, ...]:
     """Recovered ASR first (in steps of 5 points), then random triggers against accuracy."""
-    del limit
     asr = round(max(seen.asr, GOOD_ASR) * 20) / 20
     return (-asr, seen.accuracy - 0.5 * seen.moved)
 
@@ -162,6 +159,3 @@ def judged(context: RepairContext, repair: Repair, judge: Judge) -> Tuned:
     other = Judge(replace(context, classifier=bounded))
     other.floor = judge.floor
     return other.see({})
-
-
-__all__ = ["Budget", "Candidate", "Choice", "choose", "judged"]
