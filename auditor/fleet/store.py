@@ -126,7 +126,6 @@ class Store:
         self._base.execute("PRAGMA journal_mode=WAL")
         # Safe against a killed process; a power cut can cost the last few results, never the file.
         self._base.execute("PRAGMA synchronous=NORMAL")
-        self._base.execute("PRAGMA cache_size=-8192")
         self._base.executescript(_SCHEMA)
         self._base.execute(f"PRAGMA application_id={_APPLICATION}")
         self._base.execute(f"PRAGMA user_version={VERSION}")
