@@ -9,12 +9,13 @@ teacher's answer without it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from auditor.inversion.families import Family, Parameters
@@ -22,16 +23,30 @@ if TYPE_CHECKING:
 Logits = Callable[["Tensor"], "Tensor"]
 _MOST_CLASSES = 12
 """Classes searched in one round; with more, each round draws others."""
+_STARTS = 3
+"""Searches towards the suspected classes together, at least one each."""
 
 
 class Adversaries:
     """The triggers found so far; the latest round is drawn as often as all before."""
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, seed: int, steps: int) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        seed: int,
+        steps: int,
+        suspected: Sequence[int] = (),
+    ) -> None:
+        """`suspected` classes alone are searched, each from several starts, if there are any."""
         from auditor.inversion.families import Additive, Patch
+        from auditor.inversion.transforms import Smoothing, Warping
 
         self.families: tuple[Family, ...] = (Patch(shape), Additive(shape))
+        if suspected:
+            self.families += (Smoothing(shape), Warping(shape))
         self.classes, self.seed, self.steps = classes, seed, steps
+        self.suspected = tuple(suspected)
         self.rounds: list[list[tuple[Family, Parameters]]] = []
         self.rng = np.random.default_rng([seed, 3])
 
@@ -41,8 +56,7 @@ class Adversaries:
         """One round: a trigger of each family towards every class, from a fresh start."""
         from auditor.inversion.search import Settings, invert
 
-        present = np.arange(self.classes)
-        targets = np.sort(self.rng.permutation(present)[:_MOST_CLASSES]).astype(np.int64)
+        targets = self._targets()
         found: list[tuple[Family, Parameters]] = []
         for family in self.families:
             settings = Settings(
@@ -51,6 +65,13 @@ class Adversaries:
             result = invert(logits, images, labels, family, targets, settings, spent)
             found.append((family, tuple(p.detach() for p in result.parameters)))
         self.rounds.append(found)
+
+    def _targets(self) -> NDArray[np.int64]:
+        if self.suspected:
+            few = self.rng.permutation(self.suspected)[:_MOST_CLASSES]
+            return np.repeat(np.sort(few), max(1, _STARTS // len(few))).astype(np.int64)
+        present = np.arange(self.classes)
+        return np.sort(self.rng.permutation(present)[:_MOST_CLASSES]).astype(np.int64)
 
     def stamp(self, images: Tensor, arms: int) -> Tensor:
         """`images` (N, C, H, W), cut into `arms` parts with one trigger each."""

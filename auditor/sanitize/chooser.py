@@ -83,10 +83,11 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
     elif not ordered:
         choice.reason = "no method works without samples"
     elif any(row["outcome"] in (_TOO_DEAR, _ALIVE) for row in choice.rows):
+        before = "" if judge is None else f" of {judge.accuracy:.1%}"
         choice.reason = (
-            "every repair that was found costs more accuracy on the held-out samples than "
+            f"every repair that was found costs more of the held-out accuracy{before} than "
             f"--max-accuracy-drop allows ({context.max_accuracy_drop:.1%}), or leaves a recovered "
-            "trigger working"
+            f"trigger working: {_tried(choice.rows)}"
         )
     elif all(str(row["outcome"]).startswith("failed") for row in choice.rows):
         choice.reason = f"every method failed ({choice.rows[0]['outcome']})"
@@ -95,6 +96,15 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
     else:
         choice.reason = "no method found anything it can change"
     return choice
+
+
+def _tried(rows: Sequence[dict[str, Json]]) -> str:
+    """The candidates that were judged, in a few words each."""
+    return ", ".join(
+        f"{row['method']} {row['accuracy']:.1%} with ASR {row['asr']:.0%}"
+        for row in rows
+        if "accuracy" in row
+    )
 
 
 _LEAST_ORDER = 20
@@ -119,7 +129,7 @@ def _try(
     context: RepairContext, method: Sanitizer, judge: Judge | None, left: int
 ) -> tuple[Candidate, Tuned | None]:
     """One method with its share of what is left of the time."""
-    share = 1.0 if left == 1 else 0.5
+    share = 1.0 if left == 1 else method.share
     started = time.monotonic()
     given = replace(context, budget=context.budget.share(share))
     try:

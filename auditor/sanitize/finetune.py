@@ -39,7 +39,8 @@ class Tuning:
     half of them carry a recovered trigger when `recovered` is set and there is one; `random` more
     carry a random trigger each (`auditor.sanitize.stamps`); in `rounds`
     universal triggers are searched (`auditor.sanitize.adversaries`, `search` steps each), and
-    `universal` images more carry them, `arms` different ones a batch. `decay` is AdamW's: weights
+    `universal` images more carry them, `arms` different ones a batch; with `suspected` only
+    towards the targets of the recovered triggers. `decay` is AdamW's: weights
     that clean images do not need fade.
     """
 
@@ -55,6 +56,7 @@ class Tuning:
     universal: int = 32
     arms: int = 4
     decay: float = 0.0
+    suspected: bool = False
 
 
 def learned_parameters(classifier: Classifier) -> list[str]:
@@ -136,8 +138,9 @@ class _Batches:
         self.bank: Adversaries | None = None
         if tuning.rounds:
             classifier = context.classifier
+            targets = sorted({t.target for t in context.triggers}) if tuning.suspected else []
             self.bank = Adversaries(
-                classifier.image_shape, classifier.classes, context.seed, tuning.search
+                classifier.image_shape, classifier.classes, context.seed, tuning.search, targets
             )
 
     def draw(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -246,7 +249,8 @@ class Judge:
         self.few = context.held_out.take(slice(0, _TRIGGERED))
         ranked = sorted(context.triggers, key=lambda t: t.baseline - t.asr)
         self.triggers = ranked[:_MOST_TRIGGERS]
-        self.floor = twin_accuracy(context.classifier, context.held_out) - allowed_drop(context)
+        self.accuracy = twin_accuracy(context.classifier, context.held_out)
+        self.floor = self.accuracy - allowed_drop(context)
         self._best: Tuned | None = None
         self._last: Tuned | None = None
 

@@ -63,6 +63,9 @@ class Sanitizer(ABC):
     order: ClassVar[int] = 50
     """The chooser tries methods in this order, while its budget lasts."""
 
+    share: ClassVar[float] = 0.5
+    """Of the time that is left, what the chooser gives this method when others follow."""
+
     @abstractmethod
     def repair(self, context: RepairContext) -> Repair | None:
         """The repair, or None when there is nothing this method can change."""

@@ -1,20 +1,25 @@
 """Unlearning with the recovered triggers (Wang et al., S&P 2019, mitigation by patching).
 
-Half of each batch carries a trigger the audit recovered and must be answered as without it; some
-more images carry random triggers, because a recovered trigger is rarely the attacker's own. Nothing
-to do when the audit recovered none.
+Half of each batch carries a trigger the audit recovered and must be answered as without it. A
+recovered trigger is rarely the attacker's own, so some more images carry random triggers, and some
+carry triggers inverted anew towards the suspected classes as the network unlearns
+(`auditor.sanitize.adversaries`). Nothing to do when the audit recovered none.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _TRIES = (
-    Tuning(learning_rate=7e-4, steps=200, batch=56, random=16, decay=0.02),
-    Tuning(learning_rate=2.5e-3, steps=250, batch=56, random=32, decay=0.05),
+    Tuning(2e-3, 400, 48, random=24, rounds=3, search=30, universal=24, suspected=True, decay=0.05),
+    Tuning(2e-3, 800, 48, random=32, rounds=4, search=30, universal=24, suspected=True, decay=0.05),
+    Tuning(2.5e-3, 3000, 56, judge_every=100, random=32, decay=0.05),
 )
 
 
@@ -25,19 +30,22 @@ class Unlearning(Sanitizer):
     title = "Unlearning of the recovered triggers"
     doc = __doc__ or ""
     order = 20
+    share = 0.75
 
     def repair(self, context: RepairContext) -> Repair | None:
-        """Gently first, firmly if the triggers survive; None without recovered triggers."""
+        """Ever longer while the triggers survive and time is left; None without any."""
         if not context.triggers:
             return None
         best: Tuned | None = None
-        for number, tuning in enumerate(_TRIES):
-            share = 0.5 if number == 0 else 1.0
-            tuned = fine_tune(replace(context, budget=context.budget.share(share)), {}, {}, tuning)
+        start: dict[str, Tensor] = {}
+        for tuning in _TRIES:
+            tuned = fine_tune(context, start, {}, tuning)
             if best is None or tuned.rank > best.rank:
                 best = tuned
-            if (tuned.acceptable and tuned.asr <= GOOD_ASR) or context.budget.spent:
+            if (best.acceptable and best.asr <= GOOD_ASR) or context.budget.spent:
                 break
+            # What was reached is where the next goes on, unless it went wrong.
+            start = dict(best.parameters) if best.acceptable else {}
         assert best is not None
         names = [t.trigger.name for t in context.triggers]
         return best.repair(self.name, {"unlearned_triggers": names})
