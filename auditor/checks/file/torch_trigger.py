@@ -14,7 +14,8 @@ from auditor.checks.file.rules import finding, path_metric, register
 from auditor.checks.file.torch_common import TORCHSCRIPT, archive_of
 from auditor.checks.file.torch_flow import Value
 from auditor.checks.file.torch_fold import best_label
-from auditor.checks.file.torch_interp import Exhausted, Interpreter
+from auditor.checks.file.torch_interp import Interpreter
+from auditor.checks.file.torch_machine import Exhausted
 from auditor.checks.file.torch_sinks import Hit
 from auditor.checks.file.torch_source import Program, parse
 from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule
