@@ -10,8 +10,9 @@ from typing import Any
 from auditor.artifacts.torch_archive import TorchArchive
 from auditor.artifacts.torch_tensors import tensors
 from auditor.checks.file.rules import finding, register
+from auditor.checks.file.torch_allowlist import judge
 from auditor.checks.file.torch_bounds import Bounds
-from auditor.checks.file.torch_code import BOMB_LOOP, BOMB_MEMORY, judge
+from auditor.checks.file.torch_code import BOMB_LOOP, BOMB_MEMORY
 from auditor.checks.file.torch_common import archive_of
 from auditor.checks.file.torch_flow import Value, number, union
 from auditor.checks.file.torch_ops import operate
