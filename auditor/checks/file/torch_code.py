@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from auditor.checks.file.rules import finding, register
 from auditor.checks.file.torch_allowlist import FORK, judge
-from auditor.checks.file.torch_common import TORCHSCRIPT, archive_of
+from auditor.checks.file.torch_analysis import analysis_of
+from auditor.checks.file.torch_bombs import bomb_findings
+from auditor.checks.file.torch_common import TORCHSCRIPT
 from auditor.checks.file.torch_source import Program, dotted
-from auditor.checks.file.torch_trigger import analyse
-from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule
-from auditor.errors import UnreadableArtifact
+from auditor.checks.interface import FileCheck, FileContext, Rule
 from auditor.findings import Finding, Outcome, Severity
 
 AT_LOAD = Rule(
@@ -46,28 +46,7 @@ UNPARSED = Rule(
     cwe="CWE-20",
     example="A source with brackets nested a thousand deep.",
 )
-BOMB_LOOP = Rule(
-    "code.loop-bomb",
-    "A loop that does not end in useful time",
-    Severity.HIGH,
-    "Running the model hangs the process and keeps a processor busy.",
-    "Do not run it without a time limit.",
-    ("torchscript", "pt2"),
-    cwe="CWE-834",
-    example="for i in range(9223372036854775807) inside forward.",
-)
-BOMB_MEMORY = Rule(
-    "code.memory-bomb",
-    "The code asks for more memory than any classifier needs",
-    Severity.HIGH,
-    "Running the model exhausts memory; the system may kill other programs.",
-    "Do not run it without a memory limit.",
-    ("torchscript", "pt2"),
-    cwe="CWE-789",
-    example="torch.zeros([100000, 100000]) inside forward.",
-)
-RULES = (AT_LOAD, STRINGS, UNPARSED, BOMB_LOOP, BOMB_MEMORY)
-register(*RULES)
+register(AT_LOAD, STRINGS, UNPARSED)
 
 _STATE_OPS = re.compile(
     r"ops\.(quantized|_quantized|mkldnn\w*|prepacked|prim|onednn|sparse)\.\w+|torch\."
@@ -216,21 +195,14 @@ class TorchCodeCheck(FileCheck):
 
     def inspect(self, context: FileContext) -> Iterator[Outcome]:
         """Yield a finding for each call, string or size that no classifier needs."""
-        archive = archive_of(context, *TORCHSCRIPT)
-        try:
-            analysis = analyse(archive)
-        except UnreadableArtifact as error:
-            raise Incomplete(f"the code cannot be read: {error}") from None
+        analysis = analysis_of(context)
         program = analysis.program
         for member, reason in program.unparsed.items():
             yield finding(UNPARSED, f"{member}: {reason}", location=member)
         yield from operator_findings(program)
         yield from load_findings(program)
         yield from string_findings(program)
-        for bomb in analysis.interpreter.bounds.bombs:
-            rule = BOMB_LOOP if bomb.kind == "loop" else BOMB_MEMORY
-            place = bomb.step.partition(" ")[0]
-            yield finding(rule, f"{bomb.text}: {bomb.step}", location=place)
+        yield from bomb_findings(analysis.interpreter.bounds)
 
 
 CHECKS = (TorchCodeCheck,)

@@ -31,6 +31,28 @@ class Frame:
     running: bool = True
 
 
+def perform(
+    op: str,
+    word: str,
+    args: list[Value],
+    named: dict[str, Value],
+    step: str,
+    sinks: Sinks,
+    bounds: Bounds,
+) -> Value:
+    """The result of operator `op`, noted in `sinks` and `bounds`.
+
+    `word` is how it was called: ``add_`` changes its first operand.
+    """
+    result = operate(op, args, named, step, sinks)
+    bounds.operator(op, args, named, result, step)
+    in_place = word.endswith("_") and not word.endswith("__")
+    if in_place and args and op not in ("copy", "fill", "index_put", "zero"):
+        overwrite(args[0], result, sinks)
+        return args[0]
+    return result
+
+
 class Machine:
     """The state of a run; `constant` and `stored` make the archive's values."""
 
@@ -55,16 +77,9 @@ class Machine:
     ) -> Value:
         """The abstract result of an operator, noted in the sinks and the bounds."""
         self.tick()
-        op = bare(path)
         step = self.step_at(node, frame)
-        result = operate(op, args, named, step, self.sinks)
-        self.bounds.operator(op, args, named, result, step)
-        last = path.rpartition(".")[2]
-        in_place = last.endswith("_") and not last.endswith("__")
-        if in_place and args and op not in ("copy", "fill", "index_put", "zero"):
-            overwrite(args[0], result, self.sinks)
-            return args[0]
-        return result
+        word = path.rpartition(".")[2]
+        return perform(bare(path), word, args, named, step, self.sinks, self.bounds)
 
     def truth(self, value: Value, node: ast.AST, frame: Frame) -> Value:
         """`value` asked for yes or no: a gate, where it holds data."""

@@ -11,14 +11,15 @@ from auditor.artifacts.torch_archive import TorchArchive
 from auditor.artifacts.torch_tensors import tensors
 from auditor.checks.file.rules import finding, register
 from auditor.checks.file.torch_allowlist import judge
+from auditor.checks.file.torch_analysis import constant_value
+from auditor.checks.file.torch_bombs import bomb_findings
 from auditor.checks.file.torch_bounds import Bounds
-from auditor.checks.file.torch_code import BOMB_LOOP, BOMB_MEMORY
 from auditor.checks.file.torch_common import archive_of
 from auditor.checks.file.torch_flow import Value, number, union
-from auditor.checks.file.torch_ops import operate
+from auditor.checks.file.torch_machine import perform
 from auditor.checks.file.torch_optables import bare
-from auditor.checks.file.torch_sinks import Sinks, overwrite
-from auditor.checks.file.torch_trigger import constant_value, trigger_findings
+from auditor.checks.file.torch_sinks import Sinks
+from auditor.checks.file.torch_trigger import trigger_findings
 from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule, Skipped
 from auditor.errors import UnreadableArtifact
 from auditor.findings import Finding, Outcome, Severity
@@ -195,13 +196,7 @@ class GraphRun:
         else:
             last = target.rpartition(".")[2]
             op = _PYTHON_OPS.get(last, last.removeprefix("sym_"))
-        result = operate(op, args, named, step, self.sinks)
-        self.bounds.operator(op, args, named, result, step)
-        in_place = last.endswith("_") and not last.endswith("__")
-        if in_place and args and op not in ("copy", "fill", "index_put", "zero"):
-            overwrite(args[0], result, self.sinks)
-            return args[0]
-        return result
+        return perform(op, last, args, named, step, self.sinks, self.bounds)
 
     def _cond(self, raw: list[Any], args: list[Value], step: str, depth: int) -> Value:
         test = args[0].copy(narrow=True)
@@ -313,9 +308,7 @@ class TorchPt2Check(FileCheck):
         except (AttributeError, TypeError, KeyError, ValueError, UnreadableArtifact) as error:
             raise Incomplete(f"{member} has an unexpected form: {error}") from None
         yield from trigger_findings(run.sinks.hits, self.name)
-        for bomb in run.bounds.bombs:
-            rule = BOMB_LOOP if bomb.kind == "loop" else BOMB_MEMORY
-            yield finding(rule, f"{bomb.text}: {bomb.step}", location=bomb.step.partition(" ")[0])
+        yield from bomb_findings(run.bounds)
 
 
 CHECKS = (TorchPt2Check,)
