@@ -19,12 +19,11 @@ from auditor.checks.file.onnx_flow import (
     RAW,
     Flow,
     Meeting,
-    layers_after,
     trace,
 )
 from auditor.checks.file.onnx_graph import Node, Program, load_program, require_onnx
 from auditor.checks.file.onnx_invert import solve
-from auditor.checks.file.onnx_path import favoured_label, gate_node, path_steps
+from auditor.checks.file.onnx_path import favoured_label, gate_node, layers_after, path_steps
 from auditor.checks.file.onnx_probe import RANGES, Profile, Slice, open_slice, profile
 from auditor.checks.file.onnx_weights import words
 from auditor.checks.file.rules import finding, path_metric, register
