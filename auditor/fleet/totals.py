@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from auditor.fleet.store import Row
+from auditor.fleet.rows import Row
 from auditor.report.summary import SEVERITIES
 from auditor.verdict import overall_exit
 
