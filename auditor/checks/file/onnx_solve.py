@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from auditor.checks.file.onnx_graph import Program
 from auditor.checks.file.onnx_invert import Inverter, Values
-from auditor.checks.file.onnx_probe import Slice, open_slice
+from auditor.checks.file.onnx_probe import open_slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def solve(program: Program, gate: str, low: float, high: float) -> Solution | No
         for name, shape in piece.shapes.items()
     }
     rest = piece(plain)
-    forward = _forward(program, gate, piece, plain)
+    forward = _forward(program, gate, plain)
     if rest is None or forward is None:
         return None
     usual = rest[0].astype(np.float64)
@@ -67,7 +67,7 @@ def _choose(
 
 
 def _forward(
-    program: Program, gate: str, piece: Slice, plain: dict[str, NDArray[Any]]
+    program: Program, gate: str, plain: dict[str, NDArray[Any]]
 ) -> dict[str, Values] | None:
     """Every value the gate is computed from, on the plain picture."""
     names: list[str] = []

@@ -122,7 +122,7 @@ class Interpreter(Calls):
             del self.sinks.control[depth:]
             after = frame.names
             # Only the second turn tells: a counter is no longer a known number then.
-            if turn and isinstance(node, ast.While) and self._endless(node, entered, after, frame):
+            if turn and isinstance(node, ast.While) and _endless(node, entered, after):
                 self.bounds.endless(self.step_at(node, frame))
             test = condition.copy(known=UNKNOWN)
             if isinstance(node, ast.For) and condition.constant:
@@ -131,18 +131,6 @@ class Interpreter(Calls):
                 frame.names = merge_names(
                     self.sinks, test, after, before, self.step_at(node, frame)
                 )
-
-    def _endless(
-        self, node: ast.While, entered: Value | None, names: dict[str, Value], frame: Frame
-    ) -> bool:
-        if entered is None or entered.known is not True:
-            return False
-        if any(isinstance(n, ast.Break | ast.Return | ast.Raise) for n in ast.walk(node)):
-            return False
-        if any(_raises(n.value) for n in ast.walk(node) if isinstance(n, ast.Expr)):
-            return False
-        now = names.get(node.test.id) if isinstance(node.test, ast.Name) else entered
-        return now is not None and now.known is True
 
     def _assign(self, target: ast.expr, value: Value, frame: Frame) -> None:
         if isinstance(target, ast.Name):
@@ -171,3 +159,15 @@ class Interpreter(Calls):
 
 def _raises(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and dotted(node.func).endswith("RaiseException")
+
+
+def _endless(node: ast.While, entered: Value | None, names: dict[str, Value]) -> bool:
+    """True when nothing ends the loop: its condition stays a known True."""
+    if entered is None or entered.known is not True:
+        return False
+    if any(isinstance(n, ast.Break | ast.Return | ast.Raise) for n in ast.walk(node)):
+        return False
+    if any(_raises(n.value) for n in ast.walk(node) if isinstance(n, ast.Expr)):
+        return False
+    now = names.get(node.test.id) if isinstance(node.test, ast.Name) else entered
+    return now is not None and now.known is True

@@ -45,7 +45,7 @@ def perform(
     `word` is how it was called: ``add_`` changes its first operand.
     """
     result = operate(op, args, named, step, sinks)
-    bounds.operator(op, args, named, result, step)
+    bounds.operator(op, args, named, step)
     in_place = word.endswith("_") and not word.endswith("__")
     if in_place and args and op not in ("copy", "fill", "index_put", "zero"):
         overwrite(args[0], result, sinks)

@@ -61,7 +61,7 @@ def move(op: str, args: Args, named: Named, step: str, sinks: Sinks) -> Value:
     if op in ("annotate", "unchecked_cast") or source.constant:
         kept = op not in ("select", "slice", "unbind", "chunk", "split", "narrow")
         out = source if kept else source.copy(label=None, known=UNKNOWN)
-        return _as_view(op, source, out, args, named)
+        return _as_view(op, source, out, args)
     switch = next((v for v in flatten([*args[1:], *named.values()]) if opens(v)), None)
     gate = opens(switch) if switch is not None else None
     turned = source.learned and op in ("roll", "flip", "rot90")
@@ -72,7 +72,7 @@ def move(op: str, args: Args, named: Named, step: str, sinks: Sinks) -> Value:
         _place(op, out, args, named, step)
     if op in ("bool", "long", "int") or (op == "to" and _to_integer(args)):
         out = bend(out, step, hard=True)
-    return _as_view(op, source, out, args, named)
+    return _as_view(op, source, out, args)
 
 
 def _to_integer(args: Args) -> bool:
@@ -103,7 +103,7 @@ def _place(op: str, out: Value, args: Args, named: Named, step: str) -> None:
         out.trail = trail_of([out], step)
 
 
-def _as_view(op: str, source: Value, out: Value, args: Args, named: Named) -> Value:
+def _as_view(op: str, source: Value, out: Value, args: Args) -> Value:
     """Remember what a view looks at, and which class a column of the scores is."""
     if op not in VIEWS:
         return out
