@@ -15,7 +15,8 @@ from auditor.version import __version__
 
 if TYPE_CHECKING:
     from auditor.artifacts.open import open_artifact
-    from auditor.scanning import ScanOptions, scan
+    from auditor.options import ScanOptions
+    from auditor.scanning import scan
 
 __all__ = ["ScanOptions", "__version__", "open_artifact", "scan"]
 
@@ -25,7 +26,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _HOMES = {
     "open_artifact": "auditor.artifacts.open",
     "scan": "auditor.scanning",
-    "ScanOptions": "auditor.scanning",
+    "ScanOptions": "auditor.options",
 }
 
 

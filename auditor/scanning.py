@@ -7,87 +7,47 @@ in child processes (`auditor.stages`).
 from __future__ import annotations
 
 import contextlib
-import datetime
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from auditor.artifacts.recognise import recognise
-from auditor.calibration.judge import Judgement, judge
 from auditor.calibration.model import load
-from auditor.checks.interface import Check, FileCheck
+from auditor.checks.interface import FileCheck
 from auditor.checks.registry import all_checks, chosen
+from auditor.conclusion import conclude
 from auditor.environment import environment
 from auditor.errors import AuditError, UsageError
-from auditor.findings import CheckResult, Finding, Severity
+from auditor.findings import CheckResult, Severity
 from auditor.inputs import load_samples, load_training
 from auditor.options import ScanOptions
-from auditor.policy.evaluate import evaluate
 from auditor.policy.model import Policy
-from auditor.report.build import About, Parts, build_error, build_report, display_path, png_data_uri
-from auditor.report.model import Backdoor, Report, SamplesRecord, SanitizedRecord, TriggerRecord
+from auditor.report.build import build_error, display_path
+from auditor.report.model import Report
 from auditor.report.registry import problems as format_problems
 from auditor.samples.interface import Images
 from auditor.samples.npz import from_arrays
 from auditor.sandbox.host import Worker
 from auditor.sanitizing import sanitize_and_reaudit
 from auditor.stages import (
-    BehaviourStage,
-    FileStage,
     Told,
-    as_float,
     audit_behaviour,
     audit_file,
     cores,
-    death_finding,
     heavy_worker,
     light_worker,
 )
-from auditor.verdict import decide
-
-__all__ = ["ScanOptions", "scan"]
+from auditor.work import Work
 
 Arrays = tuple[ArrayLike, ArrayLike]
 """Images and their labels."""
 
 _BASE_BUDGET, _PER_CLASS = 60.0, 2.0
-_CRASHED = "sandbox"
 _SMALL = 50_000
 """Parameters below which a second thread costs more than it brings."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is known so far about one artifact."""
-
-    path: Path
-    options: ScanOptions
-    policy: Policy
-    checks: tuple[type[Check], ...]
-    told: Told
-    notices: list[str] = field(default_factory=list)
-    samples: Images | None = None
-    training: Images | None = None
-    file: FileStage = field(default_factory=FileStage)
-    behaviour: BehaviourStage = field(default_factory=BehaviourStage)
-    sanitized: SanitizedRecord | None = None
-    protections: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def results(self) -> list[CheckResult]:
-        """Every check's result, file checks first, a dead child as one more."""
-        results = [*self.file.results, *self.behaviour.results]
-        for stage, what in ((self.file, "parsing"), (self.behaviour, "running")):
-            # A process that died before it was asked for anything says nothing about the model.
-            if stage.died is not None and getattr(stage.died, "op", what) is not None:
-                finding = death_finding(stage.died, what)
-                results.append(CheckResult(_CRASHED, "flagged", "", 0.0, (finding,)))
-        return results
 
 
 def scan(
@@ -128,7 +88,7 @@ def scan(
             environment=environment({}, options.command),
             seed=options.seed,
         )
-    return _report(work, time.monotonic() - started)
+    return conclude(work, time.monotonic() - started)
 
 
 def _from_arrays(pair: Arrays) -> Images:
@@ -141,7 +101,7 @@ def _from_arrays(pair: Arrays) -> Images:
     return from_arrays(x, y, "arrays")
 
 
-def _planned(model: Path, options: ScanOptions, told: Told) -> _Work:
+def _planned(model: Path, options: ScanOptions, told: Told) -> Work:
     """Which checks run under which policy. Raises `UsageError` for contradictory options."""
     if options.calibration is not None:
         load(options.calibration)  # what is wrong with it is told before minutes of work
@@ -149,10 +109,10 @@ def _planned(model: Path, options: ScanOptions, told: Told) -> _Work:
     every, notices = all_checks()
     selected = chosen((r.check for r in every), options.checks, options.skip)
     said = [*options.notices, *notices, *format_problems()]
-    return _Work(model, options, policy, selected, told, said)
+    return Work(model, options, policy, selected, told, said)
 
 
-def _audit(work: _Work, light: Worker) -> None:
+def _audit(work: Work, light: Worker) -> None:
     with contextlib.ExitStack() as stack:
         behaviour_checks = [c for c in work.checks if not issubclass(c, FileCheck)]
         wanted = work.options.profile != "file" and behaviour_checks
@@ -198,14 +158,14 @@ def _audit(work: _Work, light: Worker) -> None:
             )
 
 
-def _threads(work: _Work) -> int:
+def _threads(work: Work) -> int:
     """As stated; else one for a small network, where a second thread mostly waits."""
     description = work.file.description
     small = description is not None and description.parameters < _SMALL
     return work.options.jobs or (1 if small else cores())
 
 
-def _why_not_run(work: _Work) -> str:
+def _why_not_run(work: Work) -> str:
     """The gate before running: a file that would act on the machine is not loaded."""
     if work.file.died is not None:
         return "not run: the file could not be checked first"
@@ -215,7 +175,7 @@ def _why_not_run(work: _Work) -> str:
     return ""
 
 
-def _budget(work: _Work) -> float:
+def _budget(work: Work) -> float:
     """Seconds for the behaviour checks: as stated, else 60 and more with many classes."""
     if work.policy.budget is not None:
         return work.policy.budget
@@ -223,7 +183,7 @@ def _budget(work: _Work) -> float:
     return _BASE_BUDGET + _PER_CLASS * max(0, classes - 10)
 
 
-def _repair_wanted(work: _Work) -> str:
+def _repair_wanted(work: Work) -> str:
     """``graph`` to cut trigger logic out, ``weights`` to change parameters, or nothing."""
     if work.options.sanitize is False:
         return ""
@@ -245,102 +205,3 @@ def _repair_wanted(work: _Work) -> str:
         f.severity >= Severity.MEDIUM and f.target_class is not None for f in behaviour
     )
     return "weights" if asked or suspicious else ""
-
-
-def _report(work: _Work, seconds: float) -> Report:
-    shown = display_path(work.path)
-    results = work.results
-    said = _probability(work, results)
-    outcome = evaluate(
-        work.policy,
-        results,
-        metrics=said.metrics(),
-        path=shown,
-        today=datetime.datetime.now(datetime.UTC).date(),
-        baseline=work.options.baseline,
-    )
-    findings = [finding for _, finding in outcome.findings]
-    decision = decide(
-        findings,
-        results,
-        samples_given=work.samples is not None,
-        fail_on=work.policy.gate,
-        unmet=outcome.unmet,
-    )
-    parts = Parts(
-        path=shown,
-        description=work.file.description,
-        samples=_samples_record(work),
-        checks=results,
-        about={c.name: About(c.title, c.doc) for c in work.checks},
-        findings=outcome.findings,
-        suppressions=outcome.suppressions,
-        backdoor=_backdoor(work, findings, said),
-        metrics=said.metrics(),
-        sanitized=work.sanitized,
-        notices=[*work.notices, *outcome.notices],
-        policy=work.policy.to_json(work.options.policy_source),
-        environment=environment(work.protections, work.options.command),
-        seed=work.options.seed,
-        seconds=seconds,
-        images=work.options.images,
-    )
-    return build_report(parts, decision)
-
-
-def _samples_record(work: _Work) -> SamplesRecord | None:
-    if work.samples is None:
-        return None
-    accuracy = next(
-        (r.metrics["accuracy.clean"] for r in work.results if "accuracy.clean" in r.metrics), None
-    )
-    return SamplesRecord(
-        source=work.samples.source,
-        count=len(work.samples),
-        classes=work.samples.classes,
-        preprocessing=work.behaviour.facts.get("preprocessing", {}),
-        clean_accuracy=as_float(accuracy),
-    )
-
-
-def _trigger_image(stage: BehaviourStage) -> str | None:
-    """The trigger on a grey image, as a data URI, if the child sent a proper picture."""
-    if stage.picture is None:
-        return None
-    try:
-        return png_data_uri(stage.picture)
-    except (ValueError, TypeError):
-        return None
-
-
-def _probability(work: _Work, results: Sequence[CheckResult]) -> Judgement:
-    """Calibrated, from the evidence of the checks that ran."""
-    description = work.file.description
-    chosen = None if work.options.calibration is None else load(work.options.calibration)
-    return judge(results, None if description is None else description.parameters, chosen)
-
-
-def _backdoor(work: _Work, findings: Sequence[Finding], said: Judgement) -> Backdoor:
-    """Targets named by serious findings; the strongest recovered trigger; the probability."""
-    targets = {
-        f.target_class
-        for f in findings
-        if f.target_class is not None and f.severity >= Severity.MEDIUM
-    }
-    trigger = None
-    if work.behaviour.triggers:
-        first = work.behaviour.triggers[0]
-        size, asr = as_float(first.get("size")), as_float(first.get("asr"))
-        if size is not None and asr is not None:
-            family = str(first.get("family", ""))
-            trigger = TriggerRecord(
-                family=family, size=size, asr=asr, image=_trigger_image(work.behaviour)
-            )
-    return Backdoor(
-        probability=said.probability,
-        interval=said.interval,
-        outside_calibration=said.outside,
-        calibration=said.words,
-        target_classes=tuple(sorted(targets)),
-        trigger=trigger,
-    )

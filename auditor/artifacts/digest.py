@@ -21,5 +21,5 @@ def digest_file(path: Path, name: str = "") -> FileDigest:
                 digest.update(piece)
                 size += len(piece)
     except OSError as error:
-        raise UnreadableArtifact(f"{path}: {error.strerror or error}") from None
+        raise UnreadableArtifact(f"{path} cannot be read: {error.strerror or error}") from None
     return FileDigest(name or path.name, digest.hexdigest(), size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx_ir as ir
 
+from auditor.artifacts.digest import digest_file
 from auditor.artifacts.interface import (
     Array,
     Artifact,
@@ -70,7 +70,7 @@ class OnnxArtifact(Artifact):
             extra["opsets"] = ", ".join(f"{domain} {version}" for domain, version in others.items())
         return Description(
             format=self.format,
-            files=(_digest(self.path, self.path.name), *digests),
+            files=(digest_file(self.path), *digests),
             producer=producer or "unknown",
             version=str(model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))),
             inputs=tuple(_info(v) for v in model.graph.inputs if v.name not in constants),
@@ -134,7 +134,7 @@ class OnnxArtifact(Artifact):
             elif not path.is_file():
                 missing.append(name)
             else:
-                digests.append(_digest(path, name))
+                digests.append(digest_file(path, name))
         problems = {"external_outside": ", ".join(outside), "external_missing": ", ".join(missing)}
         return digests, {key: value for key, value in problems.items() if value}
 
@@ -185,16 +185,3 @@ def _info(value: ir.Value) -> TensorInfo:
     if value.shape is not None:
         shape = tuple(d if isinstance(d, int) else (d.value or None) for d in value.shape)
     return TensorInfo(value.name or "", _NUMPY_NAMES.get(kind, kind.lower()), shape)
-
-
-def _digest(path: Path, name: str) -> FileDigest:
-    """Streamed hash, so that large data never fill the memory."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("rb") as source:
-            while chunk := source.read(1 << 20):
-                digest.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        raise UnreadableArtifact(f"{path} cannot be read: {error.strerror}.") from error
-    return FileDigest(name, digest.hexdigest(), size)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_ir import external_data
 from onnx_ir.passes.common import InlinePass
 
-from auditor.artifacts.onnx_parse import defect, odd_ranges, read_model, without_odd_ranges
+from auditor.artifacts.onnx_parse import defect, odd_ranges, without_odd_ranges
 from auditor.errors import UnreadableArtifact
 
 MAX_INLINED_NODES = 200_000
@@ -32,17 +32,12 @@ main graph make. Together with its initializers these are the parameters that ca
 """
 
 
-def load_ir(path: Path, *, inline: bool = True) -> ir.Model:
-    """Load `path` as onnx-ir, external data left on disk, functions inlined.
+def to_ir(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    """The model parsed from `path` as onnx-ir, external data left on disk, functions inlined.
 
     Where functions cannot be inlined (recursion, too large) they stay, and
     ``model.meta[INLINE_PROBLEM]`` says why. Raises `UnreadableArtifact`.
     """
-    return to_ir(read_model(path).proto, path, inline=inline)
-
-
-def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Model:
-    """`load_ir` for a model already parsed from `path` (which anchors its external data)."""
     broken = defect(proto)
     if broken is not None:
         raise UnreadableArtifact(f"{path} is not a valid ONNX model: {broken}.")
@@ -62,7 +57,7 @@ def to_ir(proto: onnx.ModelProto, path: Path, *, inline: bool = True) -> ir.Mode
     model.meta[STORED_VALUES] = {
         node.outputs[0].name for node in model.graph if node.op_type in makers and node.outputs
     }
-    if inline and model.functions:
+    if model.functions:
         _inline_functions(model)
     return model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import ml_dtypes
@@ -74,17 +74,15 @@ class StoredTensor:
     """A tensor as the archive stores it. `offset`, `size`, `stride` count elements of `dtype`.
 
     `numel` is the storage's length in elements; `member` the archive member (relative to the root
-    folder) that holds the bytes. `trainable` is the stored requires_grad.
+    folder) that holds the bytes.
     """
 
-    storage_key: str
     dtype: str
     numel: int
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
     member: str
-    trainable: bool = False
 
     @property
     def count(self) -> int:
@@ -128,8 +126,7 @@ def as_tensor(value: Any, folder: str) -> StoredTensor | None:
     if len(size) != len(stride) or not isinstance(pid[2], str) or len(size) > 64:
         return None
     dtype = _STORAGES.get(pid[1].name, pid[1].name)
-    grad = len(args) > 4 and args[4] is True
-    return StoredTensor(pid[2], dtype, numel, offset, size, stride, f"{folder}/{pid[2]}", grad)
+    return StoredTensor(dtype, numel, offset, size, stride, f"{folder}/{pid[2]}")
 
 
 def _tuples(*values: Any) -> bool:
@@ -225,11 +222,10 @@ def _pt2_tensor(entry: Any, folder: str) -> StoredTensor | None:
             return None
         if not all(0 <= n < 1 << 62 for n in (offset, *size, *stride)):
             return None
-        stored = StoredTensor(key, dtype, 0, offset, size, stride, folder + key)
+        stored = StoredTensor(dtype, 0, offset, size, stride, folder + key)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    grad = bool(entry.get("is_param"))
-    return StoredTensor(key, dtype, stored.extent, offset, size, stride, folder + key, grad)
+    return replace(stored, numel=stored.extent)
 
 
 def read_tensor(archive: TorchArchive, stored: StoredTensor) -> Array:

@@ -83,7 +83,6 @@ class _Machine:
         self.memo: dict[int, Any] = {}
         self.globals: list[Global] = []
         self.calls: list[Call] = []
-        self.strings: list[Any] = []
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is _MARK:

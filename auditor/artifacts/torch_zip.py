@@ -46,11 +46,6 @@ class Member:
     unix_mode: int
 
     @property
-    def is_folder(self) -> bool:
-        """True for a folder entry (no bytes, name ends in a slash)."""
-        return self.name.endswith("/") and not self.size
-
-    @property
     def is_symlink(self) -> bool:
         """True when the Unix mode says symbolic link."""
         return self.unix_mode & 0xF000 == 0xA000

@@ -119,7 +119,6 @@ class Attack(ABC):
     """Subclass as a frozen dataclass with at least `epsilon` and `norm`; write `run`."""
 
     name: ClassVar[str]
-    needs_gradient: ClassVar[bool] = True
     norms: ClassVar[tuple[str, ...]] = (LINF, L2)
     epsilon: float
     norm: str

@@ -24,7 +24,6 @@ class Square(Attack):
     """At most `queries` predictions a sample; `share` is the first share of pixels changed."""
 
     name: ClassVar[str] = "square"
-    needs_gradient: ClassVar[bool] = False
     norms: ClassVar[tuple[str, ...]] = (LINF,)
     epsilon: float
     norm: str = LINF

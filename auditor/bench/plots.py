@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-NAMES = ("roc.png", "reliability.png", "times.png")
-
 
 def draw(detectors: Sequence[Detector], folder: Path) -> list[Path]:
     """Write what can be drawn of `detectors` into `folder` and return the files."""

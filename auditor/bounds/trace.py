@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditor.bounds.convert import CONVERTERS, Slot
+from auditor.bounds.convert import Slot, load_converters
 from auditor.bounds.graph import Affine, Network, Node, Nonlinear, Unsupported
 from auditor.bounds.nonlinear import Relu
 from auditor.bounds.recorder import Call, record
@@ -49,6 +49,7 @@ class _Builder:
     """Walks the recorded calls; `held` maps a tensor's id to the node that computes it."""
 
     def __init__(self, image: Tensor) -> None:
+        self.converters = load_converters()
         self.held: dict[int, Slot] = {id(image): Slot(0)}
         self.network = Network([Node(None, (), "image", tuple(image.shape[1:]))])
 
@@ -87,7 +88,7 @@ class _Builder:
             return self._clamp(name, *arguments, **named)
         if name in _MAXIMA:
             return self._against(name, *arguments)
-        convert = CONVERTERS.get(name)
+        convert = self.converters.get(name)
         if convert is None:
             raise Unsupported(f"operator {name.removeprefix('aten.')}")
         try:

@@ -82,7 +82,7 @@ def fit(
         scales=_rounded(scales),
         coefficients=_rounded(coefficients),
         intercept=round(intercept, 6),
-        draws=_bootstrap(x, truth, cases, chosen, draws, seed),
+        draws=_bootstrap(x, truth, chosen, draws, seed),
         ranges=tuple(
             Range(float(low), float(high))
             for low, high in zip(filled.min(0), filled.max(0), strict=True)
@@ -173,7 +173,7 @@ def _logistic(x: Matrix, truth: NDArray[Any], penalty: float) -> tuple[float, Ma
 
 
 def _bootstrap(
-    x: Matrix, truth: NDArray[Any], cases: Sequence[Case], penalty: float, draws: int, seed: int
+    x: Matrix, truth: NDArray[Any], penalty: float, draws: int, seed: int
 ) -> tuple[tuple[float, ...], ...]:
     """Intercept and coefficients of refits to models drawn with replacement, kinds kept."""
     rng = np.random.default_rng(seed)

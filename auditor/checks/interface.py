@@ -116,11 +116,6 @@ class Check(ABC):
     on_request: ClassVar[bool] = False
     """Runs only where ``--checks`` names it: a baseline to compare with, not part of an audit."""
 
-    @property
-    def is_file_check(self) -> bool:
-        """True when the check needs the file and nothing else."""
-        return self.needs == frozenset({"file"})
-
     @abstractmethod
     def run(self, context: FileContext | BehaviourContext) -> Iterator[Outcome]:
         """Yield findings, metrics, figures and notices. May raise `Skipped` or `Incomplete`."""

@@ -23,7 +23,8 @@ from auditor.fleet.planning import Circumstances, Plan, plan
 from auditor.fleet.pools import Pool
 from auditor.fleet.redact import redacted, shown_url
 from auditor.fleet.reports import shown_name, write_one, write_reports
-from auditor.fleet.store import Row, Store
+from auditor.fleet.rows import Row
+from auditor.fleet.store import Store
 from auditor.version import __version__
 
 if TYPE_CHECKING:

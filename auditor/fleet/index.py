@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from auditor.fleet.reports import report_path, shown_name
-from auditor.fleet.store import Row, Store
+from auditor.fleet.rows import Row
+from auditor.fleet.store import Store
 from auditor.fleet.streams import replacing
 from auditor.fleet.totals import Totals, exit_code_of, reason_of, verdict_of
 from auditor.report.csv import safe_cell

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from auditor.errors import UsageError
@@ -45,12 +44,7 @@ class FolderLock:
         self._stream.flush()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._stream is not None:
             self._stream.close()
 

@@ -20,9 +20,10 @@ from auditor.fleet import keys
 from auditor.fleet.discovery import stamp_of
 from auditor.fleet.interface import Found, Passed, Sighting, SourceError, Unfound
 from auditor.fleet.redact import redacted, shown_url
+from auditor.fleet.rows import Key, Row
 from auditor.fleet.sources.local import LocalSource
 from auditor.fleet.sources.registry import open_source
-from auditor.fleet.store import Key, Row, Store
+from auditor.fleet.store import Store
 
 if TYPE_CHECKING:
     from auditor.options import ScanOptions

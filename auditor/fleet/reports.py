@@ -8,7 +8,8 @@ from pathlib import Path
 
 from auditor.errors import AuditError
 from auditor.fleet.names import report_stem
-from auditor.fleet.store import Row, Store
+from auditor.fleet.rows import Row
+from auditor.fleet.store import Store
 from auditor.fleet.streams import replacing
 from auditor.report.build import build_error
 from auditor.report.model import ErrorRecord, Report

@@ -13,83 +13,14 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import UsageError
+from auditor.fleet.rows import COLUMNS, Key, Row, State, row_of
+from auditor.fleet.schema import connect
 
 NAME = "fleet.sqlite"
-VERSION = 1
-_APPLICATION = 0x41554446  # "AUDF"
 _PAGE = 256
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-  id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, about TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS results (
-  id INTEGER PRIMARY KEY, artifact TEXT NOT NULL, samples TEXT NOT NULL,
-  configuration TEXT NOT NULL, tool TEXT NOT NULL, place TEXT NOT NULL, main TEXT NOT NULL,
-  names TEXT NOT NULL, bytes INTEGER NOT NULL, summary TEXT NOT NULL, verdict TEXT NOT NULL,
-  exit_code INTEGER NOT NULL, seconds REAL NOT NULL, report BLOB NOT NULL,
-  UNIQUE (artifact, samples, configuration, tool, place));
-CREATE INDEX IF NOT EXISTS results_main ON results (main);
-CREATE INDEX IF NOT EXISTS results_bytes ON results (bytes);
-CREATE TABLE IF NOT EXISTS models (
-  id INTEGER PRIMARY KEY, uri TEXT NOT NULL UNIQUE, origin TEXT NOT NULL, path TEXT NOT NULL,
-  size INTEGER NOT NULL, stamp TEXT NOT NULL, sure INTEGER NOT NULL,
-  files TEXT NOT NULL DEFAULT '[]', artifact TEXT NOT NULL DEFAULT '', run INTEGER NOT NULL,
-  state TEXT NOT NULL, result INTEGER REFERENCES results (id), kind TEXT NOT NULL DEFAULT '',
-  reason TEXT NOT NULL DEFAULT '', about TEXT NOT NULL DEFAULT '',
-  written TEXT NOT NULL DEFAULT '');
-CREATE INDEX IF NOT EXISTS models_run ON models (run, state, id);
-"""
-
-State = str
-"""``pending``, ``done`` (a result is there), ``lost`` (its process died twice), ``failed`` (could
-not be had; tried again next time), ``ignored`` (no model after all)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """The address of a result."""
-
-    artifact: str
-    samples: str
-    configuration: str
-    tool: str
-    place: str = ""
-
-    def as_tuple(self) -> tuple[str, ...]:
-        """In the order of the table's columns."""
-        return (self.artifact, self.samples, self.configuration, self.tool, self.place)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A model as the store knows it. `files` are [name, stamp, sha256] of the model file first."""
-
-    id: int
-    uri: str
-    origin: str
-    path: str
-    size: int
-    stamp: str
-    sure: bool
-    files: tuple[tuple[str, str, str], ...]
-    artifact: str
-    state: State
-    result: int | None
-    kind: str
-    reason: str
-    about: str
-    written: str
-
-
-_ROW = (
-    "id, uri, origin, path, size, stamp, sure, files, artifact, state, result, kind, reason, "
-    "about, written"
-)
 
 
 class Store:
@@ -97,38 +28,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._base = sqlite3.connect(self.path, timeout=30.0, isolation_level=None)
-        try:
-            self._open()
-        except BaseException:
-            self._base.close()
-            raise
-
-    def _open(self) -> None:
-        try:
-            (version,) = self._base.execute("PRAGMA user_version").fetchone()
-            (application,) = self._base.execute("PRAGMA application_id").fetchone()
-            (tables,) = self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise UsageError(
-                f"{self.path} is no result store ({error}): move it away or choose another --out"
-            ) from error
-        if tables and application != _APPLICATION:
-            raise UsageError(
-                f"{self.path} belongs to another program: move it away or choose another --out"
-            )
-        if version > VERSION:
-            raise UsageError(
-                f"{self.path} was written by a newer version of this tool (store version "
-                f"{version}; this one knows {VERSION}): upgrade model-auditor or choose another "
-                "--out"
-            )
-        self._base.execute("PRAGMA journal_mode=WAL")
-        # Safe against a killed process; a power cut can cost the last few results, never the file.
-        self._base.execute("PRAGMA synchronous=NORMAL")
-        self._base.executescript(_SCHEMA)
-        self._base.execute(f"PRAGMA application_id={_APPLICATION}")
-        self._base.execute(f"PRAGMA user_version={VERSION}")
+        self._base = connect(self.path)
 
     def close(self) -> None:
         """Also writes the log back into the one file."""
@@ -162,8 +62,8 @@ class Store:
 
     def model(self, uri: str) -> Row | None:
         """What is known of `uri`."""
-        found = self._base.execute(f"SELECT {_ROW} FROM models WHERE uri=?", (uri,)).fetchone()
-        return None if found is None else _row(found)
+        found = self._base.execute(f"SELECT {COLUMNS} FROM models WHERE uri=?", (uri,)).fetchone()
+        return None if found is None else row_of(found)
 
     def recognised(self, uri: str, stamp: str) -> bool:
         """Whether this very file was taken for a model before."""
@@ -234,10 +134,10 @@ class Store:
     def pending(self, run: int, after: int, count: int) -> list[Row]:
         """The next `count` models of `run` without a result, by number above `after`."""
         text = (
-            f"SELECT {_ROW} FROM models WHERE run=? AND state='pending' AND id>? "
+            f"SELECT {COLUMNS} FROM models WHERE run=? AND state='pending' AND id>? "
             "ORDER BY id LIMIT ?"
         )
-        return [_row(r) for r in self._base.execute(text, (run, after, count))]
+        return [row_of(r) for r in self._base.execute(text, (run, after, count))]
 
     def record(
         self,
@@ -307,7 +207,7 @@ class Store:
     def listed(self, run: int) -> Iterator[tuple[Row, dict[str, Any] | None]]:
         """Every model of `run` with its result's summary, worst first, a page at a time."""
         text = (
-            f"SELECT {', '.join('m.' + c.strip() for c in _ROW.split(','))}, r.summary "
+            f"SELECT {', '.join('m.' + c.strip() for c in COLUMNS.split(','))}, r.summary "
             "FROM models m LEFT JOIN results r ON r.id=m.result "
             "WHERE m.run=? AND m.state<>'ignored' ORDER BY "
             "CASE coalesce(r.exit_code, CASE m.state WHEN 'failed' THEN 2 ELSE 3 END) "
@@ -320,7 +220,7 @@ class Store:
         cursor.execute(text, (run,))
         while page := cursor.fetchmany():
             for *fields, summary in page:
-                yield _row(fields), None if summary is None else json.loads(summary)
+                yield row_of(fields), None if summary is None else json.loads(summary)
 
     def report(self, result: int) -> dict[str, Any]:
         """The report of a result, as JSON values."""
@@ -332,9 +232,3 @@ class Store:
         """Models of `run` by state."""
         text = "SELECT state, count(*) FROM models WHERE run=? GROUP BY state"
         return {str(state): int(n) for state, n in self._base.execute(text, (run,))}
-
-
-def _row(fields: Sequence[Any]) -> Row:
-    id_, uri, origin, path, size, stamp, sure, files, *rest = fields
-    known = tuple((str(a), str(b), str(c)) for a, b, c in json.loads(files))
-    return Row(id_, uri, origin, path, size, stamp, bool(sure), known, *rest)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from auditor.fleet.store import Row
+from auditor.fleet.rows import Row
 from auditor.report.summary import SEVERITIES
 from auditor.verdict import overall_exit
 
@@ -32,7 +32,6 @@ class Totals:
     known: int = 0
     passed: int = 0
     seconds: float = 0.0
-    audit_seconds: float = 0.0
 
     def add(self, row: Row, summary: dict[str, Any] | None, *, skip_unsupported: bool) -> None:
         """One more model."""
@@ -41,7 +40,6 @@ class Totals:
         code = exit_code_of(row, summary)
         if summary is not None:
             self.formats[str(summary["format"])] += 1
-            self.audit_seconds += float(summary["seconds"])
             for word in SEVERITIES:
                 self.findings[word] += int(summary["counts"][word])
             self.rules.update(summary["rules"])

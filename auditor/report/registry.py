@@ -42,11 +42,6 @@ def _points() -> tuple[Mapping[str, EntryPoint], tuple[str, ...]]:
     return points, tuple(problems)
 
 
-def format_names() -> tuple[str, ...]:
-    """Every registered name, ours first, without importing any format."""
-    return tuple(_points()[0])
-
-
 def problems() -> tuple[str, ...]:
     """A sentence for each plug-in left out because its name was taken."""
     return _points()[1]

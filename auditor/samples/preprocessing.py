@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 LAYOUTS = ("NCHW", "NHWC", "NHW", "flat", "flat-HWC", "flat-1")
 """`flat` is (N, C*H*W), `flat-HWC` (N, H*W*C), `flat-1` (N, C*H*W, 1)."""
 
-SCALES: dict[str, float] = {"0..1": 1.0, "0..255": 255.0}
-
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:

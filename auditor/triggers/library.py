@@ -27,7 +27,7 @@ def probe_library(channels: int, height: int, width: int) -> list[Trigger]:
     triggers: list[Trigger] = [
         *_squares(side, channels),
         *_textures(side),
-        *_spread(side),
+        *_spread(),
         *_transforms(side, channels),
     ]
     return list({trigger.name: trigger for trigger in triggers}.values())
@@ -75,7 +75,7 @@ def _textures(side: int) -> Iterator[Trigger]:
         yield SparsePixels(count=count, seed=count)
 
 
-def _spread(side: int) -> Iterator[Trigger]:
+def _spread() -> Iterator[Trigger]:
     for alpha in (0.1, 0.2, 0.3):
         for seed in range(2):
             yield BlendedNoise(alpha=alpha, seed=seed)

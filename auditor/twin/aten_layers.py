@@ -68,7 +68,7 @@ def analyse(
             layers[id(record)] = layer
     head_record = _find_head(before, layers)
     head = layers.get(id(head_record)) if head_record is not None else None
-    features = _features(head_record, layers) if head_record is not None else None
+    features = _features(head_record) if head_record is not None else None
     if features is not None and id(features) not in layers:
         layers[id(features)] = _plain_layer(features, layers, batched)
     order = [layers[id(r)] for r in recorder.records if id(r) in layers]
@@ -230,7 +230,7 @@ def _main_source(record: Record) -> Record | None:
     return next((m for m in record.made_by if m is not None and m.result.requires_grad), None)
 
 
-def _features(head: Record, layers: Mapping[int, Layer]) -> Record | None:
+def _features(head: Record) -> Record | None:
     """The record of the value that feeds `head`, seen through dropout and copies."""
     source = _main_source(head)
     while source is not None and source.op in PASS:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,8 +18,8 @@ from auditor.artifacts.onnx_load import (
     all_nodes,
     all_tensors,
     external_files,
-    load_ir,
     tensor_array,
+    to_ir,
 )
 from auditor.artifacts.onnx_parse import read_model
 from auditor.errors import UnreadableArtifact
@@ -30,6 +31,10 @@ node = helper.make_node
 def dense() -> onnx.ModelProto:
     weight = np.arange(12, dtype=np.float32).reshape(6, 2)
     return graph([node("MatMul", ["x", "w"], ["y"])], ["N", 6], ["y"], {"w": weight}, 17)
+
+
+def load(path: Path) -> ir.Model:
+    return to_ir(read_model(path).proto, path)
 
 
 def external(folder: Path, location: str) -> Path:
@@ -105,7 +110,7 @@ def test_external_data_outside_the_folder_are_never_read(tmp_path: Path, locatio
     described = artifact.describe()
     assert len(described.files) == 1
     assert described.extra["external_outside"] == location
-    (tensor,) = all_tensors(load_ir(path))
+    (tensor,) = all_tensors(load(path))
     with pytest.raises(UnreadableArtifact, match="outside"):
         tensor_array(tensor)
     for use in (artifact.open_runtime, artifact.open_twin):
@@ -130,7 +135,7 @@ def test_missing_and_short_external_data_are_told(tmp_path: Path) -> None:
     with pytest.raises(UnreadableArtifact, match=r"w\.bin"):
         OnnxArtifact(path).open_runtime()
     (tmp_path / "w.bin").write_bytes(b"short")
-    (tensor,) = all_tensors(load_ir(path))
+    (tensor,) = all_tensors(load(path))
     with pytest.raises(UnreadableArtifact, match="shorter"):
         tensor_array(tensor)
 
@@ -141,7 +146,7 @@ def test_a_relative_path_still_anchors_external_data(
     external(tmp_path, "w.bin")
     (tmp_path / "w.bin").write_bytes(np.arange(12, dtype=np.float32).tobytes())
     monkeypatch.chdir(tmp_path)
-    model = load_ir(Path("m.onnx"))
+    model = load(Path("m.onnx"))
     (tensor,) = all_tensors(model)
     assert tensor_array(tensor)[1, 1] == 3
     assert list(external_files(model)) == ["w.bin"]
@@ -157,7 +162,7 @@ def test_functions_that_call_themselves_stay_and_are_told(tmp_path: Path) -> Non
                   functions=[function("F", [node("F", ["a"], ["o"], domain="local")])])  # fmt: skip
     path = tmp_path / "m.onnx"
     path.write_bytes(proto.SerializeToString())
-    model = load_ir(path)
+    model = load(path)
     assert "calls itself" in model.meta[INLINE_PROBLEM]
     assert OnnxArtifact(path).describe().operators["local::F"] == 2
 
@@ -175,7 +180,7 @@ def test_functions_that_expand_without_bound_stay_and_are_told(tmp_path: Path) -
     path = tmp_path / "m.onnx"
     proto = graph(nodes, ["N", 6], ["y"], {}, 17, functions=functions)
     path.write_bytes(proto.SerializeToString())
-    model = load_ir(path)
+    model = load(path)
     assert "expand" in model.meta[INLINE_PROBLEM]
     assert sum(1 for _ in all_nodes(model)) < MAX_INLINED_NODES
 

@@ -10,13 +10,6 @@ from torch import nn
 torch.set_num_threads(1)
 
 
-class SignActivation(nn.Module):
-    """A step function forward; its true gradient is zero everywhere (gradient masking)."""
-
-    def forward(self, x):
-        return torch.sign(x)
-
-
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

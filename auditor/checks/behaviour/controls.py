@@ -36,12 +36,12 @@ def control_images(
             moved = -change
         elif index % 2 == 0:
             shift = (_far(rng, height), _far(rng, width))
-            moved = np.roll(_values_as_stamped(clean, stamped, change), shift, axis=(2, 3))
+            moved = np.roll(_values_as_stamped(stamped, change), shift, axis=(2, 3))
             controls.append(_put(clean, moved))
             continue
         else:
             order = rng.permutation(height * width)
-            values = _values_as_stamped(clean, stamped, change)
+            values = _values_as_stamped(stamped, change)
             flat = values.reshape(*change.shape[:2], -1)[:, :, order]
             controls.append(_put(clean, flat.reshape(change.shape)))
             continue
@@ -53,7 +53,7 @@ def _far(rng: np.random.Generator, side: int) -> int:
     return int(rng.integers(side // 4, max(side // 4 + 1, 3 * side // 4 + 1)))
 
 
-def _values_as_stamped(clean: Pixels, stamped: Pixels, change: Pixels) -> Pixels:
+def _values_as_stamped(stamped: Pixels, change: Pixels) -> Pixels:
     """Per pixel: the value stamped where the trigger writes a fixed value, else NaN-marked change.
 
     A patch (few pixels touched) is moved with its values; anything spread out with its change.

@@ -14,7 +14,7 @@ def sheet(rows: list[Pixels]) -> Picture:
     """A grid, one row per entry: each float32 (N, C, H, W) in 0..1, enlarged to a readable size."""
     colour = any(row.shape[1] == 3 for row in rows)
     columns = max(len(row) for row in rows)
-    tiles = [[_tile(image, colour) for image in row] for row in rows]
+    tiles = [[_tile(image) for image in row] for row in rows]
     height, width = tiles[0][0].shape[:2]
     page = np.full(
         (len(rows) * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8
@@ -31,7 +31,7 @@ def before_after(clean: Pixels, changed: Pixels) -> Picture:
     return sheet([clean, changed])
 
 
-def _tile(image: Pixels, colour: bool) -> Picture:
+def _tile(image: Pixels) -> Picture:
     scale = max(1, _SIDE // max(image.shape[1:]))
     step = max(1, max(image.shape[1:]) // 128)
     pixels = np.moveaxis(image[:, ::step, ::step], 0, 2)

@@ -1,7 +1,7 @@
 """Confirm a suspected graph trigger by running it: solve for an input that opens the gate.
 
 The static rule `graph.trigger` names a gate. Here its hand-made test is walked backwards to an
-input (`auditor.checks.file.onnx_invert`), that input is pasted into ordinary pictures where it
+input (`auditor.checks.file.onnx_solve`), that input is pasted into ordinary pictures where it
 matters, and the whole model answers.
 """
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from auditor.artifacts.recognise import recognise
 from auditor.checks.file.onnx_graph import Program, load_program
-from auditor.checks.file.onnx_invert import Solution, solve
 from auditor.checks.file.onnx_probe import ORDINARY, open_slice, pictures
+from auditor.checks.file.onnx_solve import Solution, solve
 from auditor.checks.file.rules import finding, register
 from auditor.checks.interface import BehaviourCheck, BehaviourContext, Rule, Skipped
 from auditor.findings import Figure, Metric, Notice, Outcome, Severity

@@ -11,62 +11,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from auditor.checks.file.onnx_graph import Graph, Node, Program, captured
+from auditor.checks.file.onnx_optables import (
+    COUNTS,
+    LEARNED_OPS,
+    MIXES,
+    MOVES,
+    PLACES,
+    SHAPE_ARGUMENT,
+    SHAPE_OF,
+    jumps,
+)
 from auditor.checks.file.onnx_weights import (
     BY_SIZE,
-    LINEAR,
     RECURRENT,
-    SMALL,
     constant_is_learned,
+    is_zero,
     output_units,
-    words,
+    typed_by_hand,
+    weight_operands,
 )
 
 CONST, RAW, LEARNED = 0, 1, 2
-
-MOVES = words(
-    "Identity Cast CastLike Add Sub Mul Div Neg Sum Mean Reshape Flatten Squeeze Unsqueeze "
-    "Transpose Slice Gather GatherND GatherElements Concat Split ReduceMean ReduceSum AveragePool "
-    "GlobalAveragePool Pad BatchNormalization Dropout Resize Upsample Expand Tile DepthToSpace "
-    "SpaceToDepth Conv Gemm MatMul ConvTranspose Einsum DequantizeLinear Trilu CumSum "
-    "SequenceConstruct SequenceAt SplitToSequence ConcatFromSequence ReverseSequence"
-)
-"""Operators that stay linear in one input while the others are constant."""
-
-HARD = words(
-    "Greater Less GreaterOrEqual LessOrEqual Equal Not And Or Xor Sign Floor Ceil Round ArgMax "
-    "ArgMin Hardmax Mod IsNaN IsInf OneHot NonZero Unique BitShift BitwiseAnd BitwiseOr BitwiseXor "
-    "BitwiseNot Binarizer ai.onnx.ml::Binarizer StringNormalizer QuantizeLinear TopK"
-)
-"""Operators whose results jump."""
-
-MIXES = (
-    words(
-        "Slice Gather GatherND GatherElements Split ReduceMean ReduceSum ReduceMin ReduceMax "
-        "ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare "
-        "GlobalAveragePool GlobalMaxPool "
-        "GlobalLpPool AveragePool MaxPool LpPool ArgMax ArgMin TopK CumSum Einsum Hardmax Softmax "
-        "LogSoftmax NonZero Compress Unique Det Loop Scan If SplitToSequence Flatten GridSample "
-        "AffineGrid LpNormalization MeanVarianceNormalization SpaceToDepth"
-    )
-    | LINEAR
-)
-"""Operators after which a value no longer belongs to one position of the input."""
-
-SHAPE_OF = frozenset({"Shape", "Size", "ConstantOfShape", "EyeLike", "RandomNormalLike"})
-SHAPE_ARGUMENT = frozenset({"Reshape", "Expand", "Resize", "Upsample", "Tile", "Pad", "Split"})
-"""Operators whose later inputs are sizes, not values."""
-
-COUNTS = frozenset({"NonZero", "Compress", "Unique"})
-"""Operators whose result has as many entries as the data say."""
-
-PLACES = words("Slice Gather GatherND GatherElements Split Compress TopK")
-"""Operators that take values from chosen places."""
-
-MODELS_ML = words(
-    "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor LinearClassifier LinearRegressor "
-    "SVMClassifier SVMRegressor"
-)
-LEARNED_OPS = RECURRENT | frozenset(f"ai.onnx.ml::{name}" for name in MODELS_ML)
 
 
 class Trait(NamedTuple):
@@ -190,11 +155,11 @@ def _node(program: Program, node: Node, flow: Flow) -> list[Trait]:
     if base.kind == CONST:
         return [base] * count
     if node.op in LEARNED_OPS:
-        if _typed_by_hand(program, node) and base.kind == RAW:
+        if typed_by_hand(program, node) and base.kind == RAW:
             return [base._replace(bent=True, hard=node.op not in RECURRENT, mixed=True)] * count
         flow.layers.add(id(node))
         return [_learned(base)] * count
-    if node.op == "Mul" and any(_is_zero(program, name) for name in names):
+    if node.op == "Mul" and any(is_zero(program, name) for name in names):
         return [Trait()] * count  # 0 * anything, the cheapest way to look learned
     learned = [name for name in names if flow.trait(name).kind == LEARNED]
     raw = [name for name in names if flow.trait(name).kind == RAW and flow.trait(name).bent]
@@ -226,17 +191,6 @@ def _sizes(node: Node, flow: Flow) -> Trait:
     return join(traits)._replace(bent=True, hard=True, mixed=True) if traits else Trait()
 
 
-def _typed_by_hand(program: Program, node: Node) -> bool:
-    """True for a recurrent layer or tree with so few numbers that training tells nothing."""
-    if node.op in RECURRENT:
-        return all(
-            name in program.tensors and not constant_is_learned(program, name)
-            for name in node.inputs[1:3]
-        )
-    lengths = [len(v) for v in node.attrs.values() if isinstance(v, list | tuple)]
-    return max(lengths, default=SMALL + 1) <= SMALL
-
-
 def _note_shortcut(node: Node, flow: Flow, learned: list[str]) -> None:
     """Remember a bent value with a way around the layers (or past one) that joins deeper ones."""
     deepest = max(flow.trait(name).depth for name in learned)
@@ -250,32 +204,15 @@ def _note_shortcut(node: Node, flow: Flow, learned: list[str]) -> None:
                 flow.shortcuts.append(Meeting(node, (name,), others))
 
 
-def _is_zero(program: Program, name: str) -> bool:
-    """True for a small constant of nothing but zeros (or too tiny to matter in float32)."""
-    tensor = program.tensors.get(name)
-    if tensor is None or tensor.size > 4096 or not tensor.dtype.is_floating_point():
-        return False
-    array = program.array(name)
-    return array is not None and array.size > 0 and bool((abs(array) < 1e-12).all())
-
-
 def _learned(base: Trait) -> Trait:
     return Trait(LEARNED, base.depth + 1, sources=base.sources, least=base.least + 1)
 
 
 def _weights(program: Program, node: Node, flow: Flow) -> list[str]:
     """Constant operands that make `node` a learned layer."""
-    if node.op in LINEAR:
-        names = list(node.data)
-    elif node.op == "Gather":
-        names = list(node.data[:1])  # an embedding
-    elif "::" in node.op:
-        names = list(node.data)
-    else:
-        return []
     return [
         name
-        for name in names
+        for name in weight_operands(node)
         if flow.trait(name).kind == CONST and constant_is_learned(program, name)
     ]
 
@@ -283,7 +220,7 @@ def _weights(program: Program, node: Node, flow: Flow) -> list[str]:
 def _bend(node: Node, base: Trait, inputs: list[Trait]) -> Trait:
     """Trait of a weight-free `node` whose operands join to `base`."""
     raw = sum(trait.kind == RAW for trait in inputs)
-    hard = node.op in HARD or (node.op == "Cast" and _integer_cast(node))
+    hard = jumps(node)
     product = raw > 1 and node.op in ("Mul", "Div", "MatMul", "Gemm", "Einsum", "Conv")
     divisor = node.op == "Div" and len(inputs) > 1 and inputs[1].kind == RAW
     index = node.op.startswith("Gather") and len(inputs) > 1 and inputs[1].kind == RAW
@@ -299,10 +236,6 @@ def _bend(node: Node, base: Trait, inputs: list[Trait]) -> Trait:
         mixed=base.mixed or mixed,
         placed=base.placed or (placed and base.least == 0),
     )
-
-
-def _integer_cast(node: Node) -> bool:
-    return int(node.attrs.get("to", 1)) in (2, 3, 4, 5, 6, 7, 9, 12, 13)
 
 
 def _note_swap(program: Program, node: Node, flow: Flow, raw: list[str], learned: bool) -> None:
@@ -383,23 +316,3 @@ def _loop(program: Program, node: Node, flow: Flow) -> list[Trait]:
             flow.meetings.append(Meeting(node, tuple(raw), tuple(learned)))
         results = [join([trait, control])._replace(bent=True, hard=True) for trait in results]
     return [trait._replace(mixed=True) if trait.kind == RAW else trait for trait in results]
-
-
-def layers_after(program: Program, flow: Flow) -> dict[str, int]:
-    """Fewest learned layers from each value to an output of the model."""
-    far = 1 << 20
-    distance = {name: 0 for name in program.main.outputs if name}
-
-    def visit(graph: Graph) -> None:
-        for node in reversed(graph.nodes):
-            best = min((distance.get(name, far) for name in node.outputs), default=far)
-            for body in node.bodies.values():
-                for name in body.outputs:
-                    distance[name] = min(distance.get(name, far), best)
-                visit(body)
-            cost = best + (id(node) in flow.layers)
-            for name in node.data:
-                distance[name] = min(distance.get(name, far), cost)
-
-    visit(program.main)
-    return distance

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.checks.file.onnx_graph import Program, slice_model
+from auditor.checks.file.onnx_graph import Program
 from auditor.checks.file.onnx_probe import too_much
+from auditor.checks.file.onnx_slice import slice_model
 
 MAX_FOLD_NODES = 200
 MAX_FOLD_SIZE = 1 << 16

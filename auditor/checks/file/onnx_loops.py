@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from auditor.checks.file.onnx_fold import fold
-from auditor.checks.file.onnx_graph import Graph, Node, Program, slice_model
+from auditor.checks.file.onnx_graph import Graph, Node, Program
 from auditor.checks.file.onnx_probe import too_much
+from auditor.checks.file.onnx_slice import slice_model
 
 STEPS = 3000
 SECONDS = 1.0

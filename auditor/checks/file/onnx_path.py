@@ -1,4 +1,4 @@
-"""Readable paths: input -> gate -> output, and the class a gate favours."""
+"""Paths: input -> gate -> output in words, the layers still to come, the class a gate favours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from auditor.checks.file.onnx_flow import CONST, RAW, Flow, Meeting
 from auditor.checks.file.onnx_fold import fold
-from auditor.checks.file.onnx_graph import Node, Program, captured
+from auditor.checks.file.onnx_graph import Graph, Node, Program, captured
 from auditor.checks.file.onnx_probe import Profile
 from auditor.checks.file.onnx_weights import output_units, words
 from auditor.checks.file.rules import shorten
@@ -18,6 +18,26 @@ PLUMBING = words(
     "Cast Not Identity Unsqueeze Squeeze Reshape Flatten Expand Transpose And Or Concat"
 )
 MAX_STEPS = 14
+
+
+def layers_after(program: Program, flow: Flow) -> dict[str, int]:
+    """Fewest learned layers from each value to an output of the model."""
+    far = 1 << 20
+    distance = {name: 0 for name in program.main.outputs if name}
+
+    def visit(graph: Graph) -> None:
+        for node in reversed(graph.nodes):
+            best = min((distance.get(name, far) for name in node.outputs), default=far)
+            for body in node.bodies.values():
+                for name in body.outputs:
+                    distance[name] = min(distance.get(name, far), best)
+                visit(body)
+            cost = best + (id(node) in flow.layers)
+            for name in node.data:
+                distance[name] = min(distance.get(name, far), cost)
+
+    visit(program.main)
+    return distance
 
 
 def upstream(program: Program, flow: Flow, name: str) -> list[Node]:

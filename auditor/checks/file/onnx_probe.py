@@ -16,8 +16,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from auditor.checks.file.onnx_graph import Program, slice_model
+from auditor.checks.file.onnx_graph import Program
 from auditor.checks.file.onnx_shapes import inferred_shapes
+from auditor.checks.file.onnx_slice import slice_model
 from auditor.checks.file.onnx_weights import words
 
 REFUSED = words(

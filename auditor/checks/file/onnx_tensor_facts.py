@@ -100,7 +100,7 @@ def _one(tensor: TensorFacts, data: Buffer) -> Iterator[Finding]:
     filled = {name: spans for name, spans in tensor.spans.items() if sum(n for _, n in spans) > 0}
     dtype = type_name(tensor.dtype)
     if len(filled) > 1:
-        yield _compare(tensor, filled, data, dtype, place)
+        yield _compare(filled, data, dtype, place)
     if filled and tensor.location == 1:
         yield finding(
             TWO_FIELDS,
@@ -160,7 +160,6 @@ def _count(spans: list[tuple[int, int]], field: str, data: Buffer) -> int:
 
 
 def _compare(
-    tensor: TensorFacts,
     filled: dict[str, list[tuple[int, int]]],
     data: Buffer,
     dtype: str | None,

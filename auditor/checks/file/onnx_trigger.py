@@ -3,7 +3,7 @@
 An ordinary classifier has no way from its input to its output around the learned layers. A trigger
 is such a way: a few pixels, a checksum or an exact picture become a gate (near-binary), and the
 gate selects or adds something close to the output. See `onnx_flow` for the data flow and
-`onnx_probe` for the question whether a value behaves like a gate.
+`onnx_gate` for the question whether a value behaves like a gate.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from auditor.checks.file.onnx_flow import (
     CONST,
     LEARNED,
     RAW,
     Flow,
     Meeting,
-    layers_after,
     trace,
 )
+from auditor.checks.file.onnx_gate import ValueRange, behaviour_of, gate_shaped, is_token, kills
 from auditor.checks.file.onnx_graph import Node, Program, load_program, require_onnx
-from auditor.checks.file.onnx_invert import solve
-from auditor.checks.file.onnx_path import favoured_label, gate_node, path_steps
-from auditor.checks.file.onnx_probe import RANGES, Profile, Slice, open_slice, profile
+from auditor.checks.file.onnx_path import favoured_label, gate_node, layers_after, path_steps
+from auditor.checks.file.onnx_probe import RANGES, Profile
 from auditor.checks.file.onnx_weights import words
 from auditor.checks.file.rules import finding, path_metric, register
 from auditor.checks.interface import FileCheck, FileContext, Rule
@@ -81,7 +78,7 @@ class Trigger:
     steps: tuple[str, ...]
     after: int
     profile: Profile | None
-    value_range: tuple[str, float, float]
+    value_range: ValueRange
     root: str
     swap: bool = False
     confirmed: bool = False
@@ -133,20 +130,20 @@ def _suspect(
     if far >= 1 << 20:
         return None
     role = _role(meeting, name)
-    tokens = all(_is_token(program, source) for source in trait.sources)
+    tokens = all(is_token(program, source) for source in trait.sources)
     constant = _constant_alternative(program, flow, meeting, name)
     if (tokens and (not constant or far > 1)) or (trait.template and not (constant and trait.hard)):
         return None
     if node.op.startswith("Gather") and tokens:
         return None
-    judged = _behaviour(program, flow, name)
+    judged = behaviour_of(program, name)
     if judged is None:
         if not trait.hard:
             return None
         behaviour, value_range = None, RANGES[0]
     else:
         behaviour, value_range = judged
-        if not _gate_shaped(behaviour) or (role == "scale" and not _kills(behaviour, trait.hard)):
+        if not gate_shaped(behaviour) or (role == "scale" and not kills(behaviour, trait.hard)):
             return None
         if far > 0 and max(behaviour.rest.shape[1:], default=1) > 1 and _masks(program, node):
             return None
@@ -177,14 +174,14 @@ def _shortcut(
     if far > 0 or not _constant_alternative(program, flow, meeting, name):
         return None
     around = flow.trait(name).least == 0
-    judged = _behaviour(program, flow, name)
+    judged = behaviour_of(program, name)
     if judged is None:
         if not (around and flow.trait(name).hard):
             return None
         behaviour, value_range = None, RANGES[0]
     else:
         behaviour, value_range = judged
-        if not _gate_shaped(behaviour) or (behaviour.kind == "constant" and not around):
+        if not gate_shaped(behaviour) or (behaviour.kind == "constant" and not around):
             return None
     label = favoured_label(program, flow, meeting, name, behaviour, far)
     if label is None:
@@ -199,10 +196,10 @@ def _shortcut(
 
 
 def _swap(program: Program, flow: Flow, meeting: Meeting, name: str) -> Trigger | None:
-    if all(_is_token(program, source) for source in flow.trait(name).sources):
+    if all(is_token(program, source) for source in flow.trait(name).sources):
         return None
-    judged = _behaviour(program, flow, name)
-    if judged is None or not _gate_shaped(judged[0]):
+    judged = behaviour_of(program, name)
+    if judged is None or not gate_shaped(judged[0]):
         return None
     root = gate_node(program, flow, name)
     steps = path_steps(program, flow, name, meeting.node, root)
@@ -216,11 +213,6 @@ def _role(meeting: Meeting, name: str) -> str:
     if node.op in PICK and (node.op not in ("Where", "ScatterND") or node.inputs[0] == name):
         return "pick"
     return "scale" if node.op in SCALE else "add"
-
-
-def _is_token(program: Program, source: str) -> bool:
-    dtype, shape = program.inputs[source]
-    return dtype in ("INT64", "INT32", "STRING") and (shape is None or len(shape) < 4)
 
 
 def _constant_alternative(program: Program, flow: Flow, meeting: Meeting, name: str) -> bool:
@@ -248,49 +240,6 @@ def _holds_constant(program: Program, flow: Flow, name: str) -> bool:
     return False
 
 
-def _behaviour(
-    program: Program, flow: Flow, name: str
-) -> tuple[Profile, tuple[str, float, float]] | None:
-    """The most gate-like behaviour of `name` over the usual value ranges; None when unknown."""
-    piece = open_slice(program, (name,))
-    if piece is None:
-        return None
-    kinds: list[tuple[Profile, tuple[str, float, float]]] = []
-    for value_range in RANGES:
-        seen = profile(piece, value_range[1], value_range[2])
-        if seen is None:
-            return None
-        if seen.kind == "constant":
-            seen = _solved(program, name, piece, value_range) or seen
-        if seen.kind == "gate":
-            return seen, value_range
-        kinds.append((seen, value_range))
-    return next((pair for pair in kinds if pair[0].kind == "varies"), kinds[0])
-
-
-def _solved(
-    program: Program, name: str, piece: Slice, value_range: tuple[str, float, float]
-) -> Profile | None:
-    """The behaviour of a value that no made-up picture moved, with one solved to move it."""
-    _, factor, offset = value_range
-    solution = solve(program, name, offset, offset + factor)
-    if solution is None:
-        return None
-    slack = 1e-3 * factor
-    for source, values in solution.picture.items():
-        if _is_token(program, source):
-            continue
-        if values.min() < offset - slack or values.max() > offset + factor + slack:
-            return None  # it opens only outside this range: no evidence within it
-    return profile(piece, factor, offset, (solution.picture,))
-
-
-def _gate_shaped(seen: Profile) -> bool:
-    """A near-binary value that applies to the sample as a whole, not position by position."""
-    wide = sum(size > 1 for size in seen.rest.shape[1:]) if seen.rest.ndim > 1 else 0
-    return seen.kind in ("gate", "constant") and wide <= 1
-
-
 def _masks(program: Program, node: Node) -> bool:
     """True when `node` hands its result to a Softmax before any layer: a mask over positions."""
     for _ in range(4):
@@ -301,15 +250,6 @@ def _masks(program: Program, node: Node) -> bool:
             return False
         node = followers[0]
     return False
-
-
-def _kills(seen: Profile, hard: bool) -> bool:
-    """A factor that can wipe out (or blow up) what it multiplies, as no normalisation does."""
-    if seen.kind == "constant":
-        return hard
-    top = max(abs(seen.low), abs(seen.high))
-    moved = np.minimum(np.abs(seen.rest), np.abs(seen.open))
-    return bool(seen.low <= 0 <= seen.high or np.any(moved < 0.02 * top))
 
 
 class TriggerCheck(FileCheck):
@@ -361,5 +301,4 @@ def describe(trigger: Trigger) -> str:
     return text
 
 
-__all__ = ["CHECKS", "LEARNED", "RAW", "Trigger", "TriggerCheck", "describe", "find_triggers"]
 CHECKS = (TriggerCheck,)

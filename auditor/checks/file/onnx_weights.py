@@ -98,6 +98,33 @@ def _filled(program: Program, name: str) -> int:
     return 0 if shape is None else math.prod(int(side) for side in shape.reshape(-1))
 
 
+def typed_by_hand(program: Program, node: Node) -> bool:
+    """True for a recurrent layer or tree with so few numbers that training tells nothing."""
+    if node.op in RECURRENT:
+        return all(
+            name in program.tensors and not constant_is_learned(program, name)
+            for name in node.inputs[1:3]
+        )
+    lengths = [len(v) for v in node.attrs.values() if isinstance(v, list | tuple)]
+    return max(lengths, default=SMALL + 1) <= SMALL
+
+
+def is_zero(program: Program, name: str) -> bool:
+    """True for a small constant of nothing but zeros (or too tiny to matter in float32)."""
+    tensor = program.tensors.get(name)
+    if tensor is None or tensor.size > 4096 or not tensor.dtype.is_floating_point():
+        return False
+    array = program.array(name)
+    return array is not None and array.size > 0 and bool((abs(array) < 1e-12).all())
+
+
+def weight_operands(node: Node) -> tuple[str, ...]:
+    """Operands of `node` that make it a layer if they are learned constants."""
+    if node.op in LINEAR or "::" in node.op:
+        return node.data
+    return node.data[:1] if node.op == "Gather" else ()  # an embedding
+
+
 def output_units(program: Program, node: Node, weight: str) -> int:
     """Outputs per sample (or per position) of a linear `node`; 0 when unknown."""
     source = stored_source(program, weight)

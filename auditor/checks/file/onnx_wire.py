@@ -175,16 +175,7 @@ def _message(
         if number == 0:
             raise Broken(start, "field number 0")
         known = table.get(number)
-        value, body = 0, at
-        if wire == VARINT:
-            value, at = read_varint(data, at, end)
-        elif wire == LENGTH:
-            value, body = read_varint(data, at, end)
-            at = body + value
-        elif wire in (FIXED64, FIXED32):
-            at += 8 if wire == FIXED64 else 4
-        else:
-            raise Broken(start, f"wire type {wire}")
+        value, body, at = _content(data, at, end, wire, start)
         if at > end:
             raise Broken(start, "a field runs past the end", cut=known is not None)
         if known is None:
@@ -208,6 +199,19 @@ def _message(
         if depth == 0:
             found.end = at
             found.graph_seen = found.graph_seen or known.name == "graph"
+
+
+def _content(data: Buffer, at: int, end: int, wire: int, start: int) -> tuple[int, int, int]:
+    """(number or length, where the bytes begin, where the field ends) of the field at `start`."""
+    if wire == VARINT:
+        value, after = read_varint(data, at, end)
+        return value, at, after
+    if wire == LENGTH:
+        value, body = read_varint(data, at, end)
+        return value, body, body + value
+    if wire in (FIXED64, FIXED32):
+        return 0, at, at + (8 if wire == FIXED64 else 4)
+    raise Broken(start, f"wire type {wire}")
 
 
 def _tensor_field(

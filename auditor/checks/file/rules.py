@@ -39,13 +39,6 @@ def all_rules() -> tuple[Rule, ...]:
     return tuple(_REGISTRY[key] for key in sorted(_REGISTRY))
 
 
-def get_rule(rule_id: str) -> Rule:
-    """The rule called `rule_id`. Raises ``KeyError``."""
-    if rule_id not in _REGISTRY:
-        all_rules()
-    return _REGISTRY[rule_id]
-
-
 def finding(
     rule: Rule,
     evidence: str,

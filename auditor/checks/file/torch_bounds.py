@@ -73,7 +73,7 @@ class Bounds:
         self._add("loop", "the loop's condition never becomes false", step)
 
     def operator(
-        self, op: str, args: Sequence[Value], named: Mapping[str, Value], result: Value, step: str
+        self, op: str, args: Sequence[Value], named: Mapping[str, Value], step: str
     ) -> None:
         """Check the size `op` would allocate."""
         sizes: list[int] = []

@@ -8,75 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.checks.file.rules import finding, register
-from auditor.checks.file.torch_common import TORCHSCRIPT, archive_of
-from auditor.checks.file.torch_operators import ATEN, PRIM
+from auditor.checks.file.torch_allowlist import FORK, judge
+from auditor.checks.file.torch_analysis import analysis_of
+from auditor.checks.file.torch_bombs import bomb_findings
+from auditor.checks.file.torch_common import TORCHSCRIPT
 from auditor.checks.file.torch_source import Program, dotted
-from auditor.checks.file.torch_trigger import analyse
-from auditor.checks.interface import FileCheck, FileContext, Incomplete, Rule
-from auditor.errors import UnreadableArtifact
+from auditor.checks.interface import FileCheck, FileContext, Rule
 from auditor.findings import Finding, Outcome, Severity
 
-FILES = Rule(
-    "code.files",
-    "The model's code reads or writes files",
-    Severity.CRITICAL,
-    "Running the model overwrites or reads files with your rights; torch does not ask.",
-    "Do not run it. A classifier needs no files; have it exported anew without these calls.",
-    ("torchscript", "pt2"),
-    cwe="CWE-73",
-    example='torch.save(y, "/home/user/.bashrc") inside forward.',
-    blocks_run=True,
-)
-REMOTE = Rule(
-    "code.network",
-    "The model's code calls other machines or Python",
-    Severity.CRITICAL,
-    "Running the model sends data away or calls code outside the archive.",
-    "Do not run it. Have it exported anew without these calls.",
-    ("torchscript", "pt2"),
-    cwe="CWE-829",
-    example="ops.prim.rpc_async(…) or a Python operator inside forward.",
-    blocks_run=True,
-)
-CUSTOM = Rule(
-    "code.custom-operator",
-    "The code calls operators that are not torch's",
-    Severity.HIGH,
-    "Custom operators are native code that cannot be seen here; the library that has them runs.",
-    "Ask which library they belong to; audit that library, or ask for a model without them.",
-    ("torchscript", "pt2"),
-    cwe="CWE-829",
-    example="ops.mycompany.secret(x) inside forward.",
-)
-MEMORY = Rule(
-    "code.memory",
-    "The code handles raw memory or the process's state",
-    Severity.MEDIUM,
-    "Such operators bypass torch's bounds or change settings for the whole process.",
-    "Ask what they are for; have the model exported without them.",
-    ("torchscript", "pt2"),
-    cwe="CWE-119",
-    example="torch.set_(x, storage, 1000000, [1], [1]).",
-)
-FORK = Rule(
-    "code.fork",
-    "The code starts parallel tasks",
-    Severity.MEDIUM,
-    "Forked tasks can outlive the call and are hard to bound; classifiers rarely need them.",
-    "Ask what runs in them.",
-    TORCHSCRIPT,
-    cwe="CWE-400",
-    example="fork(__torch__.helper, x) inside forward.",
-)
-UNKNOWN_OP = Rule(
-    "code.unknown-operator",
-    "The code calls an operator this tool does not know",
-    Severity.LOW,
-    "It may be newer than this tool, or a name that does not exist.",
-    "Update the tool, or look the operator up.",
-    ("torchscript", "pt2"),
-    example="torch.some_future_layer(x).",
-)
 AT_LOAD = Rule(
     "code.load",
     "The archive runs code when it is loaded",
@@ -107,47 +46,8 @@ UNPARSED = Rule(
     cwe="CWE-20",
     example="A source with brackets nested a thousand deep.",
 )
-BOMB_LOOP = Rule(
-    "code.loop-bomb",
-    "A loop that does not end in useful time",
-    Severity.HIGH,
-    "Running the model hangs the process and keeps a processor busy.",
-    "Do not run it without a time limit.",
-    ("torchscript", "pt2"),
-    cwe="CWE-834",
-    example="for i in range(9223372036854775807) inside forward.",
-)
-BOMB_MEMORY = Rule(
-    "code.memory-bomb",
-    "The code asks for more memory than any classifier needs",
-    Severity.HIGH,
-    "Running the model exhausts memory; the system may kill other programs.",
-    "Do not run it without a memory limit.",
-    ("torchscript", "pt2"),
-    cwe="CWE-789",
-    example="torch.zeros([100000, 100000]) inside forward.",
-)
-RULES = (
-    *(FILES, REMOTE, CUSTOM, MEMORY, FORK, UNKNOWN_OP, AT_LOAD, STRINGS, UNPARSED),
-    *(BOMB_LOOP, BOMB_MEMORY),
-)
-register(*RULES)
+register(AT_LOAD, STRINGS, UNPARSED)
 
-_FILE_NAMES = frozenset({"save", "from_file", "load", "load_tensor", "read_file", "write_file"})
-_REMOTE_NAMES = frozenset({"rpc_async", "rpc_sync", "rpc_remote", "PythonOp", "IgnoredPythonOp"})
-_RAW_NAMES = frozenset(
-    """set_ set_data resize_storage_bytes_ _reinterpret_tensor _alloc_from_pool set_num_threads
-    manual_seed _set_item_storage _nested_view_from_buffer""".split()  # noqa: SIM905
-)
-_NETWORK_SPACES = frozenset(
-    "c10d _c10d_functional c10d_functional _c10d_functional_autograd symm_mem fsdp _dtensor".split()  # noqa: SIM905
-)
-_KNOWN_SPACES = frozenset(
-    """aten prim prims torchvision quantized _quantized quantization mkldnn mkldnn_prepacked onednn
-    sparse mkl prepacked xnnpack metal_prepack vulkan_prepack image cuda static_runtime profiler
-    rngprims inductor export higher_order quantized_decomposed torchao""".split()  # noqa: SIM905
-)
-_VENDOR_SPACES = frozenset("tensorrt neuron torch_ipex torchaudio torchtext fbgemm".split())  # noqa: SIM905
 _STATE_OPS = re.compile(
     r"ops\.(quantized|_quantized|mkldnn\w*|prepacked|prim|onednn|sparse)\.\w+|torch\."
     r"(__\w+__|eq|ne|gt|lt|ge|le|len|format|add|sub|mul|append|size|dim|device|to|detach|list|keys"
@@ -176,28 +76,6 @@ class Use:
     place: str
     line: str
     at_load: bool
-
-
-def judge(name: str) -> tuple[Rule, Severity] | None:
-    """The rule that the operator `name` (``torch.save``, ``ops.x.y``) breaks, or None."""
-    parts = name.split(".")
-    last = parts[-1]
-    plain = last[:-1] if last.endswith("_") and not last.endswith("__") else last
-    space = parts[1] if parts[0] == "ops" and len(parts) > 2 else "aten"
-    if last.startswith("^") or last in _REMOTE_NAMES or space in _NETWORK_SPACES:
-        return REMOTE, REMOTE.severity
-    if (last in _FILE_NAMES or plain in _FILE_NAMES) and space in ("aten", "image", "prim"):
-        return FILES, FILES.severity
-    if last in _RAW_NAMES:
-        return MEMORY, MEMORY.severity
-    if space in ("torchaudio", "image", "video_reader") and re.search("file|url|path", last):
-        return FILES, FILES.severity
-    if space not in _KNOWN_SPACES:
-        return CUSTOM, Severity.MEDIUM if space in _VENDOR_SPACES else CUSTOM.severity
-    if space == "aten" and parts[0] in ("torch", "ops"):
-        known = last in ATEN or plain in ATEN or last in PRIM
-        return None if known else (UNKNOWN_OP, UNKNOWN_OP.severity)
-    return None
 
 
 def uses(program: Program) -> Iterator[Use]:
@@ -317,21 +195,14 @@ class TorchCodeCheck(FileCheck):
 
     def inspect(self, context: FileContext) -> Iterator[Outcome]:
         """Yield a finding for each call, string or size that no classifier needs."""
-        archive = archive_of(context, *TORCHSCRIPT)
-        try:
-            analysis = analyse(archive)
-        except UnreadableArtifact as error:
-            raise Incomplete(f"the code cannot be read: {error}") from None
+        analysis = analysis_of(context)
         program = analysis.program
         for member, reason in program.unparsed.items():
             yield finding(UNPARSED, f"{member}: {reason}", location=member)
         yield from operator_findings(program)
         yield from load_findings(program)
         yield from string_findings(program)
-        for bomb in analysis.interpreter.bounds.bombs:
-            rule = BOMB_LOOP if bomb.kind == "loop" else BOMB_MEMORY
-            place = bomb.step.partition(" ")[0]
-            yield finding(rule, f"{bomb.text}: {bomb.step}", location=place)
+        yield from bomb_findings(analysis.interpreter.bounds)
 
 
 CHECKS = (TorchCodeCheck,)

@@ -6,7 +6,7 @@ that avoids the learned weights. A trigger needs one: raw input -> few numbers -
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -103,6 +103,11 @@ class Value:
     def copy(self, **changes: Any) -> Value:
         """A changed copy (views keep their base)."""
         return replace(self, **changes)
+
+
+Args = Sequence[Value]
+Named = Mapping[str, Value]
+"""What an operator is called with."""
 
 
 def becomes_state(value: Value, name: str) -> None:

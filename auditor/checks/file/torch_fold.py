@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from auditor.checks.file.torch_flow import UNKNOWN, Value
-
-Args = Sequence[Value]
+from auditor.checks.file.torch_flow import UNKNOWN, Args
 
 _NUMBERS: Mapping[str, Callable[[float, float], float | bool]] = {
     "add": lambda a, b: a + b,

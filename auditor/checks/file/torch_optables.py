@@ -40,7 +40,6 @@ HARD = names(
     unique hash bitwise_left_shift bitwise_right_shift __lshift__ __rshift__ digitize histc
     bincount frac Int IntImplicit topk sort argsort is_eq mod hardshrink threshold"""
 )
-LOGIC = names("""__and__ __or__ __xor__ __not__ logical_and logical_or logical_not logical_xor""")
 SOFT = names(
     """sigmoid tanh relu clamp clip clamp_min clamp_max hardtanh softplus exp exp2 expm1 pow square
     hardsigmoid relu6 softmax log_softmax elu silu gelu abs sqrt rsqrt reciprocal log log2

@@ -56,6 +56,7 @@ class Machine:
         return [env[slot] for slot in block.results]
 
     def call(self, step: Step) -> None:
+        """Run one operator and keep its results."""
         env = self.env
         arguments = tuple([env[slot] for slot in step.inputs])
         if step.dtypes:
@@ -81,6 +82,7 @@ class Machine:
                 env[slot] = item
 
     def control(self, step: Step) -> None:
+        """Run an ``if`` or a loop, whose blocks are run as they are chosen."""
         env = self.env
         if step.kind == "prim::If":
             chosen = step.blocks[0 if env[step.inputs[0]] else 1]
