@@ -76,7 +76,9 @@ def _trigger(record: dict[str, Any]) -> Any:
     return trigger_from_json(record)
 
 
-def measure(case: Case, folder: Path, root: Path | None, method: str) -> dict[str, Any]:
+def measure(
+    case: Case, folder: Path, root: Path | None, method: str, jobs: int = 1
+) -> dict[str, Any]:
     """Sanitize one model (or read what an earlier run found)."""
     kept = folder / case.name / f"{method}.result.json"
     if kept.is_file():
@@ -97,7 +99,7 @@ def measure(case: Case, folder: Path, root: Path | None, method: str) -> dict[st
     options = ScanOptions(
         data=test.take(slice(0, min(500, len(test) * 2 // 3))),
         checks=CHECKS[:-1], sanitize=True, out=out,
-        method=method, images=False, jobs=1,
+        method=method, images=False, jobs=jobs,
         budget=max(60.0, stages.SANITIZE_SECONDS),
     )  # fmt: skip
     started, used = time.monotonic(), time.process_time()
@@ -180,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--method", default="auto")
     parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
+    parser.add_argument("--jobs", type=int, default=2, help="threads of each model")
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60.0, help="time for repairs, per model")
     parser.add_argument("--quick", action="store_true", help="no second inversion of the copy")
@@ -197,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
             build(case, given.folder, given.data_root)
         if given.build_only:
             continue
-        rows.append(measure(case, given.folder, given.data_root, given.method))
+        rows.append(measure(case, given.folder, given.data_root, given.method, given.jobs))
         print(line(rows[-1]), flush=True)
     print(*tables(rows), sep="\n")
     return 0
