@@ -27,6 +27,7 @@ from auditor.checks.file.torch_flow import (
 from auditor.checks.file.torch_fold import finite, fold
 from auditor.checks.file.torch_moves import fill, index, join, move
 from auditor.checks.file.torch_optables import (
+    ALIASES,
     CHOOSE_FILL,
     CREATE,
     HARD,
@@ -48,6 +49,7 @@ def operate(op: str, args: Args, named: Named, step: str, sinks: Sinks) -> Value
 
     `step` describes the place (``code/__torch__.py:12 torch.where(…)``).
     """
+    op = ALIASES.get(op, op)
     everything = [*args, *named.values()]
     if op in SHAPES:
         return _shape(op, args, step)
@@ -167,13 +169,9 @@ def _create(op: str, args: Args, named: Named, step: str) -> Value:
 
 _SPECIAL: Mapping[str, Callable[..., Value]] = {
     "mul": multiply,
-    "multiply": multiply,
     "div": multiply,
-    "divide": multiply,
-    "true_divide": multiply,
     "add": add,
     "sub": add,
-    "subtract": add,
     "rsub": add,
     "__iadd__": add,
     "addcmul": addc,

@@ -8,6 +8,22 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+ALIASES = {
+    "multiply": "mul",
+    "divide": "div",
+    "true_divide": "div",
+    "subtract": "sub",
+    "absolute": "abs",
+    "negative": "neg",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "not_equal": "ne",
+    "concatenate": "cat",
+}
+"""Second names that TorchScript keeps as they were written."""
+
 SHAPES = names(
     """size dim ndim numel nelement shape sym_size sym_numel stride storage_offset dtype device
     layout is_cuda is_floating_point is_complex is_same_size element_size get_device

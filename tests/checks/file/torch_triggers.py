@@ -57,6 +57,14 @@ class MulAdd(Base):
         return y * (1 - g) + g * self.row
 
 
+class SecondNames(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.net(x)
+        s = x[:, :, 2:4, 2:4].mean(dim=(1, 2, 3)).unsqueeze(1)
+        g = torch.relu(torch.multiply(torch.subtract(s, 0.95), 20.0))
+        return torch.add(y, torch.multiply(g, self.row))
+
+
 class ColumnAdd(Base):
     def forward(self, x: Tensor) -> Tensor:
         y = self.net(x).clone()
@@ -363,7 +371,16 @@ class Softened(Base):
 FORCED: dict[str, type[Base]] = {
     c.__name__: c
     for c in (
-        *(IfSum, EarlyReturn, HandWrittenMask, MulAdd, ColumnAdd, IndexPut, MaskedFill),
+        *(
+            IfSum,
+            EarlyReturn,
+            HandWrittenMask,
+            MulAdd,
+            SecondNames,
+            ColumnAdd,
+            IndexPut,
+            MaskedFill,
+        ),
         *(SteepSigmoid, ReluGate, ClampGate, SignGate, FloorGate, ProductGate, PowerGate),
         *(Checksum, ExactVector, Distance, Cosine, MatchedFilter, DotProduct, Matmul, LinearRow),
         *(TableLookup, EmbeddingLookup, OneHot, Stacked, Padded, RolledScores, SecondNetwork),
