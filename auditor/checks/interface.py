@@ -69,9 +69,14 @@ class FileContext:
 
 @dataclass(slots=True)
 class Evidence:
-    """What behaviour checks leave for later ones: recovered triggers, per-class features."""
+    """What behaviour checks leave for later ones: recovered triggers, per-class features.
+
+    `leads` are triggers that work and make their class suspicious without convicting it; a repair
+    may try them where nothing better is known.
+    """
 
     triggers: list[RecoveredTrigger] = field(default_factory=list)
+    leads: list[RecoveredTrigger] = field(default_factory=list)
     features: dict[str, float] = field(default_factory=dict)
 
 

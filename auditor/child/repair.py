@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from auditor import plugins
-from auditor.checks.interface import Budget
+from auditor.checks.interface import Budget, Evidence
 from auditor.child.behave import STATE
 from auditor.child.file_audit import Emit, Reply
 from auditor.child.session import Session
@@ -77,12 +77,14 @@ def _context(session: Session, params: dict[str, Any]) -> RepairContext:
     most = int(params["max_samples"])
     few = samples.take(slice(0, most))
     half = len(few) // 2
+    evidence: Evidence = STATE["evidence"]
     judging = samples.take(slice(half, most + _MORE_TO_JUDGE))
     return RepairContext(
         classifier=session.classifier,
         train=few.take(slice(0, half)),
         held_out=judging,
-        triggers=STATE["evidence"].triggers,
+        triggers=evidence.triggers or evidence.leads,
+        sure=bool(evidence.triggers),
         budget=Budget(float(params["seconds"])),
         max_accuracy_drop=float(params["max_accuracy_drop"]),
         seed=int(params["seed"]),

@@ -28,7 +28,7 @@ _OF_THE_LIMIT = 0.85
 _SLACK = 0.1
 _TRIGGERED, _MOST_TRIGGERS = 200, 6
 NO_EVIDENCE_DROP = 0.005
-"""Accuracy a repair may cost when the audit recovered no trigger."""
+"""Accuracy a repair may cost when the audit has neither a trigger nor a lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class Tuning:
     universal triggers are searched (`auditor.sanitize.adversaries`, `search` steps each), and
     `universal` images more carry them, `arms` different ones a batch; with `suspected` only
     towards the targets of the recovered triggers. `decay` is AdamW's: weights
-    that clean images do not need fade.
+    that clean images do not need fade. What is judged is the moving `average` of the weights (its
+    memory, 0 for none; Izmailov et al., 2018): it loses less accuracy. `noise` is the standard
+    deviation of what is added to clean images; it must be far below a trigger's amplitude.
     """
 
     learning_rate: float = 2e-3
@@ -57,6 +59,7 @@ class Tuning:
     arms: int = 4
     decay: float = 0.0
     suspected: bool = False
+    average: float = 0.0
 
 
 def learned_parameters(classifier: Classifier) -> list[str]:
@@ -92,6 +95,7 @@ def fine_tune(
     optimiser = torch.optim.AdamW(
         list(free.values()), lr=tuning.learning_rate, weight_decay=tuning.decay
     )
+    averaged = {name: value.detach().clone() for name, value in free.items()}
     judge = Judge(context)
     batches = _Batches(context, tuning)
     for step in range(1, tuning.steps + 1):
@@ -104,12 +108,19 @@ def fine_tune(
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
         optimiser.param_groups[0]["lr"] = tuning.learning_rate * _annealed(step, tuning, context)
         optimiser.step()
+        _follow(averaged, free, min(tuning.average, step / (step + 10)))
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
-            judge.see(_apply(free, masks))
+            judge.see(_apply(averaged, masks))
             if context.budget.spent:
                 break
     judge.soften({**base, **start})
     return judge.result()
+
+
+def _follow(averaged: Mapping[str, Tensor], free: Mapping[str, Tensor], memory: float) -> None:
+    """Move each average towards its value, in place."""
+    for name, value in free.items():
+        averaged[name].lerp_(value.detach(), 1 - memory)
 
 
 def _annealed(step: int, tuning: Tuning, context: RepairContext) -> float:

@@ -25,6 +25,7 @@ class RepairContext:
     """`train` may be fitted to; `held_out` only judges. `triggers` were recovered by the audit.
 
     Without samples both halves are empty and only methods with ``needs_samples = False`` are asked.
+    `sure` is False when the triggers are only leads (`auditor.checks.interface.Evidence`).
     `path` is the artifact, for methods that add to its graph; None where that cannot be done.
     """
 
@@ -36,6 +37,7 @@ class RepairContext:
     max_accuracy_drop: float = 0.02
     seed: int = 0
     path: Path | None = None
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ carry triggers inverted anew towards the suspected classes as the network unlear
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
@@ -16,10 +17,14 @@ from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+_COMMON = Tuning(
+    learning_rate=2e-3, batch=80, noise=0.0, random=16, search=30, universal=16, suspected=True,
+    decay=0.05, average=0.98,
+)  # fmt: skip
 _TRIES = (
-    Tuning(2e-3, 400, 48, random=24, rounds=3, search=30, universal=24, suspected=True, decay=0.05),
-    Tuning(2e-3, 800, 48, random=32, rounds=4, search=30, universal=24, suspected=True, decay=0.05),
-    Tuning(2.5e-3, 3000, 56, judge_every=100, random=32, decay=0.05),
+    replace(_COMMON, steps=400, rounds=3),
+    replace(_COMMON, steps=800, rounds=4),
+    replace(_COMMON, steps=3000, judge_every=100, random=32, rounds=4),
 )
 
 
@@ -48,4 +53,4 @@ class Unlearning(Sanitizer):
             start = dict(best.parameters) if best.acceptable else {}
         assert best is not None
         names = [t.trigger.name for t in context.triggers]
-        return best.repair(self.name, {"unlearned_triggers": names})
+        return best.repair(self.name, {"unlearned_triggers": names, "convicted": context.sure})

@@ -14,8 +14,11 @@ from auditor.findings import Figure, Finding, Metric, Notice, Outcome, Severity
 
 if TYPE_CHECKING:
     from auditor.inversion.campaign import Campaign, Result
+    from auditor.triggers.interface import RecoveredTrigger
 
 MIN_SAMPLES = 30
+_LEAD_GAP, _LEAD_ASR = 1.5, 0.8
+"""What two families must both show before a class is worth a repair."""
 
 
 class TriggerInversion(BehaviourCheck):
@@ -59,6 +62,7 @@ class TriggerInversion(BehaviourCheck):
         verdict = judge(campaign)
         yield from (Notice(text) for text in verdict.doubts)
         if verdict.severity is None or verdict.best is None:
+            context.evidence.leads.extend(_leads(campaign))
             unfinished = campaign.unfinished()
             if unfinished:
                 raise Incomplete(unfinished)
@@ -67,6 +71,23 @@ class TriggerInversion(BehaviourCheck):
             if result.validation is not None:
                 context.evidence.triggers.append(result.validation.recovered())
         yield _finding(verdict.severity, verdict.best, verdict.supporting)
+
+
+def _leads(campaign: Campaign) -> list[RecoveredTrigger]:
+    """What works towards the class that at least two families find clearly easiest."""
+    best = campaign.strongest()
+    if best is None or best.gap is None:
+        return []
+    same = [
+        result
+        for result in campaign.results
+        if result.gap is not None
+        and result.gap.target == best.gap.target
+        and result.gap.raw >= _LEAD_GAP
+        and result.validation is not None
+        and result.validation.low >= _LEAD_ASR
+    ]
+    return [r.validation.recovered() for r in same if r.validation] if len(same) > 1 else []
 
 
 def _metrics(campaign: Campaign) -> Iterator[Metric]:
