@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,8 +113,9 @@ def fine_tune(
             judge.see(_apply(averaged, masks))
             if context.budget.spent:
                 break
-    judge.soften({**base, **start})
-    return judge.result()
+    end = _apply(averaged, masks)
+    judge.soften({**base, **start} if masks else base)
+    return replace(judge.result(), end=end)
 
 
 def _follow(averaged: Mapping[str, Tensor], free: Mapping[str, Tensor], memory: float) -> None:
@@ -224,7 +225,8 @@ class Tuned:
     """Parameters by artifact name, with held-out `accuracy` and the highest recovered `asr`.
 
     `acceptable` says whether the accuracy stays within the allowed drop; `moved` is the share of
-    held-out images that random triggers still move.
+    held-out images that random triggers still move. `end` is where the training came to, which may
+    be firmer and dearer than what is kept.
     """
 
     parameters: Mapping[str, Tensor]
@@ -232,6 +234,7 @@ class Tuned:
     asr: float
     acceptable: bool
     moved: float = 0.0
+    end: Mapping[str, Tensor] | None = None
 
     def repair(self, method: str, record: Mapping[str, Json]) -> Repair:
         """These parameters as the result of `method`."""

@@ -23,7 +23,7 @@ _COMMON = Tuning(
 )  # fmt: skip
 _TRIES = (
     replace(_COMMON, steps=400, rounds=3),
-    replace(_COMMON, steps=800, rounds=4),
+    replace(_COMMON, steps=600, rounds=3, learning_rate=1e-3),
     replace(_COMMON, steps=3000, judge_every=100, random=32, rounds=4),
 )
 
@@ -35,7 +35,7 @@ class Unlearning(Sanitizer):
     title = "Unlearning of the recovered triggers"
     doc = __doc__ or ""
     order = 20
-    share = 0.75
+    share = 0.9
 
     def repair(self, context: RepairContext) -> Repair | None:
         """Ever longer while the triggers survive and time is left; None without any."""
@@ -49,8 +49,8 @@ class Unlearning(Sanitizer):
                 best = tuned
             if (best.acceptable and best.asr <= GOOD_ASR) or context.budget.spent:
                 break
-            # What was reached is where the next goes on, unless it went wrong.
-            start = dict(best.parameters) if best.acceptable else {}
+            # Also where that costs too much so far: the gentler rest wins accuracy back.
+            start = dict(tuned.end or tuned.parameters)
         assert best is not None
         names = [t.trigger.name for t in context.triggers]
         return best.repair(self.name, {"unlearned_triggers": names, "convicted": context.sure})
