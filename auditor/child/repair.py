@@ -84,7 +84,7 @@ def _context(session: Session, params: dict[str, Any]) -> RepairContext:
         train=few.take(slice(0, half)),
         held_out=judging,
         triggers=evidence.triggers or evidence.leads,
-        sure=bool(evidence.triggers),
+        sure=evidence.sure,
         budget=Budget(float(params["seconds"])),
         max_accuracy_drop=float(params["max_accuracy_drop"]),
         seed=int(params["seed"]),

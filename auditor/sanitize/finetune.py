@@ -28,7 +28,7 @@ _OF_THE_LIMIT = 0.85
 _SLACK = 0.1
 _TRIGGERED, _MOST_TRIGGERS = 200, 6
 NO_EVIDENCE_DROP = 0.005
-"""Accuracy a repair may cost when the audit has neither a trigger nor a lead."""
+"""Accuracy a repair may cost where the audit is not sure of a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,4 +312,4 @@ def allowed_drop(context: RepairContext) -> float:
     than it is.
     """
     limit = _OF_THE_LIMIT * context.max_accuracy_drop
-    return limit if context.triggers else min(limit, NO_EVIDENCE_DROP)
+    return limit if context.triggers and context.sure else min(limit, NO_EVIDENCE_DROP)

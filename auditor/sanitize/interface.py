@@ -25,7 +25,7 @@ class RepairContext:
     """`train` may be fitted to; `held_out` only judges. `triggers` were recovered by the audit.
 
     Without samples both halves are empty and only methods with ``needs_samples = False`` are asked.
-    `sure` is False when the triggers are only leads (`auditor.checks.interface.Evidence`).
+    Where it is not `sure` (`auditor.checks.interface.Evidence`) next to no accuracy may be spent.
     `path` is the artifact, for methods that add to its graph; None where that cannot be done.
     """
 

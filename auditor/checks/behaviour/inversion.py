@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from auditor.triggers.interface import RecoveredTrigger
 
 MIN_SAMPLES = 30
-_LEAD_GAP, _LEAD_ASR = 1.5, 0.8
+_LEAD_GAP, _LEAD_ASR = 1.4, 0.8
 """What two families must both show before a class is worth a repair."""
 
 
@@ -61,8 +61,11 @@ class TriggerInversion(BehaviourCheck):
         yield from _pictures(context, campaign)
         verdict = judge(campaign)
         yield from (Notice(text) for text in verdict.doubts)
+        leads = _leads(campaign)
+        high = verdict.severity is not None and verdict.severity >= Severity.HIGH
+        context.evidence.sure |= bool(leads) or high
         if verdict.severity is None or verdict.best is None:
-            context.evidence.leads.extend(_leads(campaign))
+            context.evidence.leads.extend(leads)
             unfinished = campaign.unfinished()
             if unfinished:
                 raise Incomplete(unfinished)

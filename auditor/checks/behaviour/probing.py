@@ -212,6 +212,7 @@ def _judge(
             )
             continue
         judged.add(probe.target)
+        context.evidence.sure = True
         context.evidence.triggers.append(
             RecoveredTrigger(
                 probe.trigger,
