@@ -149,6 +149,30 @@ def pixel_cnn(side: int, channels: int, classes: int) -> nn.Module:
     )
 
 
+@register("pool-cnn")
+def pool_cnn(side: int, channels: int, classes: int) -> nn.Module:
+    """Conv-Conv-Pool-Dropout-Dense for adversarial training, 420k at 28x28.
+
+    Four learned responses per pixel first, as in `pixel-cnn`; the stride makes it three times
+    faster than `wide-cnn`.
+    """
+    size = _pooled(side, 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, 4 * channels, 1),
+        nn.ReLU(),
+        nn.Conv2d(4 * channels, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(64 * size * size, 128),
+        nn.ReLU(),
+        nn.Linear(128, classes),
+    )
+
+
 class _StraightThrough(torch.autograd.Function):
     """Sign forwards, identity within -1..1 backwards (Bengio et al., 2013)."""
 

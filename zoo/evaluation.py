@@ -20,13 +20,18 @@ BATCH = 1000
 
 def predict(model: nn.Module, pixels: Pixels, *, device: str = "cpu") -> NDArray[np.int64]:
     """Predicted classes (N,) of 0..1 `pixels`, in eval mode and without gradients."""
+    return logits(model, pixels, device=device).argmax(1) if len(pixels) else np.empty(0, np.int64)
+
+
+def logits(model: nn.Module, pixels: Pixels, *, device: str = "cpu") -> NDArray[np.float32]:
+    """Outputs (N, K) for 0..1 `pixels` (at least one), in eval mode and without gradients."""
     model.eval()
     with torch.no_grad():
         parts = [
-            model(torch.from_numpy(pixels[start : start + BATCH]).to(device)).argmax(1).cpu()
+            model(torch.from_numpy(pixels[start : start + BATCH]).to(device)).cpu()
             for start in range(0, len(pixels), BATCH)
         ]
-    return torch.cat(parts).numpy() if parts else np.empty(0, np.int64)
+    return torch.cat(parts).numpy()
 
 
 def accuracy(model: nn.Module, images: Images, *, device: str = "cpu") -> float:

@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from auditor.poison.engine import examine
+from auditor.poison.interface import Study as Examined
+from auditor.poison.interface import Suspects
 from auditor.samples.interface import Images
 from zoo import architectures
 from zoo.build import Acceptance, Specification
-from zoo.evaluation import accuracy, confusion, per_class_recall
+from zoo.defences import features
+from zoo.evaluation import accuracy, confusion, logits, per_class_recall
 from zoo.poisoning import Poisoned, flip_labels, inject_samples, perturb_pixels
 from zoo.recipes.presets import preset
 from zoo.recipes.registry import Workshop, recipe
@@ -21,7 +25,7 @@ from zoo.study import Study
 from zoo.training import Training, fit
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.4)
-TRAIN, FOLDS = 10_000, 3
+TRAIN = 10_000
 Spoil = Callable[[Images, float, int], Poisoned]
 
 
@@ -56,34 +60,16 @@ def train_plain(
     return network
 
 
-def suspicious(
-    data: Images, shop: Workshop, arch: str, training: Training, seed: int
-) -> NDArray[np.bool_]:
-    """Samples whose label a network that never saw them finds unlikely.
-
-    Confident learning (Northcutt, Jiang & Chuang, 2021), pruning by class: out-of-fold
-    probabilities; a sample is suspect when another class passes that class's own mean confidence
-    and the given label does not win.
-    """
-    import torch
-
-    classes = shop.dataset.count_classes
-    fold = np.random.default_rng([seed, 23]).permutation(len(data)) % FOLDS
-    scores = np.zeros((len(data), classes), np.float32)
-    for number in range(FOLDS):
-        model = train_plain(
-            data.take(np.flatnonzero(fold != number)), shop, arch, training, seed + number
-        )
-        held = np.flatnonzero(fold == number)
-        with torch.no_grad():
-            output = model(torch.from_numpy(data.pixels[held]))
-        scores[held] = torch.softmax(output, 1).numpy()
-    given = scores[np.arange(len(data)), data.labels]
-    confident = np.array(
-        [given[data.labels == k].mean() if (data.labels == k).any() else 1 for k in range(classes)]
+def suspicious(model: nn.Module, data: Images, seed: int) -> NDArray[np.bool_]:
+    """What `audit data` would take out of `data`, given the `model` trained on it: (N,) bool."""
+    study = Examined(
+        Suspects(data.pixels, data.labels, data.classes),
+        features(model, data.pixels),
+        logits(model, data.pixels),
+        lambda pixels: logits(model, pixels),
+        seed,
     )
-    best = scores.argmax(1)
-    return (best != data.labels) & (scores.max(1) >= confident[best])
+    return examine(study).flagged
 
 
 @recipe("poisoning-curves", "study 5: label flips, noise, bad samples at 1 to 40 %, and filtering")
@@ -142,7 +128,7 @@ def _sweep(
             model = train_plain(bad.images, shop, arch, training, shop.seed)
         before.append(accuracy(model, test))
         recall = per_class_recall(confusion(model, test, classes))
-        flagged = suspicious(bad.images, shop, arch, training, shop.seed)
+        flagged = suspicious(model, bad.images, shop.seed)
         truth = np.zeros(len(flagged), dtype=bool)
         truth[bad.poisoned] = True
         kept = bad.images.take(np.flatnonzero(~flagged))

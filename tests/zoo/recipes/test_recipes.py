@@ -115,12 +115,13 @@ def test_poisoning_methods_spoil_the_share_they_say(digits: Dataset) -> None:
 
 def test_filtering_finds_flipped_labels(digits: Dataset, tmp_path: Path) -> None:
     from zoo.poisoning import flip_labels
-    from zoo.recipes.curves import suspicious
+    from zoo.recipes.curves import suspicious, train_plain
     from zoo.training import Training
 
     bad = flip_labels(digits.train, 0.2, seed=0)
     shop = Workshop(digits, tmp_path)
-    flagged = suspicious(bad.images, shop, "mlp-small", Training(10, 64, 4e-3), 0)
+    model = train_plain(bad.images, shop, "mlp-small", Training(10, 64, 4e-3), 0)
+    flagged = suspicious(model, bad.images, 0)
     truth = np.zeros(len(flagged), dtype=bool)
     truth[bad.poisoned] = True
     assert (flagged & truth).sum() / truth.sum() > 0.7
