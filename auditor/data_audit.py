@@ -36,6 +36,8 @@ from auditor.stages import audit_file, light_worker
 from auditor.verdict import decide
 
 _FEWEST = 10
+_LEAST_AGREEMENT = 0.6
+"""Labels a model must share with the set it is said to come from, wrong labels included."""
 _DECISIVE = ("data.reclassification", "data.trigger", "data.labels")
 
 
@@ -169,7 +171,7 @@ def _report(
         samples_given=True,
         fail_on=policy.gate,
         unmet=outcome.unmet,
-        partly=_partly(checks),
+        partly=_partly(checks, study),
     )
     about = {f"data.{m.name}": About(m.title, m.doc) for m in methods()[0]}
     about["data.summary"] = About("The set as a whole", "What all methods together say.")
@@ -204,8 +206,14 @@ def _report(
     return report.model_copy(update={"artifact": artifact})
 
 
-def _partly(checks: list[CheckResult]) -> tuple[str, ...]:
-    """A set that no accusing method could look at is not a clean one."""
+def _partly(checks: list[CheckResult], study: Study) -> tuple[str, ...]:
+    """What no accusing method, or only another set's model, could look at is not a clean set."""
+    agreement = float((study.predicted == study.labels).mean())
+    if agreement < _LEAST_AGREEMENT and not study.own_model:
+        return (
+            f"The model gives only {agreement:.0%} of the samples their label: it can hardly have "
+            "been trained on this set, so its activations say little about it.",
+        )
     decisive = [c for c in checks if c.name in _DECISIVE]
     if any(c.status != "skipped" for c in decisive):
         return ()

@@ -83,6 +83,33 @@ def test_with_the_model_trained_on_it(
     assert not (tmp_path / "backdoored" / "montage.png").exists()
 
 
+def test_a_model_of_another_set_is_no_reason_to_call_this_one_clean(
+    digits_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(digits_zoo / "clean.train.npz") as archive:
+        flat = archive["x"].reshape(len(archive["x"]), -1)
+        mixed = flat[:, np.random.default_rng(0).permutation(flat.shape[1])]
+        path = _set(tmp_path, mixed.reshape(archive["x"].shape), archive["y"])
+    words = ["data", path, "--model", str(digits_zoo / "clean.onnx"), "--jobs", "1"]
+    run([*words, "--out", str(tmp_path / "o"), "--format", "json,markdown"])
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert report["verdict"] != "pass"
+    assert any("hardly have been trained on this set" in reason for reason in report["reasons"])
+    assert "parameters" not in (tmp_path / "o" / "report.md").read_text().split("SHA")[0]
+    capsys.readouterr()
+
+
+def test_a_goal_that_cannot_be_written_is_told_before_the_work(
+    digits_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    goal = tmp_path / "file" / "clean"
+    source = str(digits_zoo / "clean.train.npz")
+    assert run(["data", source, "--write-clean", str(goal), "--out", str(tmp_path / "o")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 def _set(folder: Path, x: np.ndarray, y: np.ndarray) -> str:
     np.savez(folder / "few.npz", x=x, y=y)
     return str(folder / "few.npz")

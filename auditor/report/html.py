@@ -199,7 +199,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("SHA-256", a.sha256),
         ("Size", size(a.bytes)),
         ("Producer", a.producer),
-        ("Parameters", f"{a.parameters:,}"),
+        ("Parameters", f"{a.parameters:,}" if a.sha256 else ""),  # a training set has none
     ]
     for word, tensors in (("Input", a.inputs), ("Output", a.outputs)):
         facts += [(word, f"{t.name}: {t.dtype} {shape(t.shape)}") for t in tensors]

@@ -175,8 +175,8 @@ def _sanitized(report: Report) -> str:
 def _identity(report: Report) -> str:
     a = report.artifact
     lines = [
-        f"- {escape(a.format)}, {size(a.bytes)}, {a.parameters:,} parameters",
-        f"- SHA-256 {escape(a.sha256)}",
+        f"- {escape(a.format)}, {size(a.bytes)}"
+        + (f", {a.parameters:,} parameters\n- SHA-256 {escape(a.sha256)}" if a.sha256 else ""),
         f"- backdoor: {escape(backdoor_sentence(report))}",
         *([f"- {escape(said)}"] if (said := probability_sentence(report)) else []),
         f"- {report.tool.name} {report.tool.version}, seed {report.seed}, {report.seconds:.1f} s",

@@ -149,10 +149,12 @@ def _identity(report: Report) -> RenderableType:
     grid.add_column(style="dim")
     grid.add_column(overflow="fold")
     opset = f", version {visible(str(a.opset))}" if a.opset != "" else ""
-    rows = [("file", f"{visible(a.format)}{opset}, {size(a.bytes)}, {a.parameters:,} parameters")]
+    weights = f", {a.parameters:,} parameters" if a.sha256 else ""
+    rows = [("file", f"{visible(a.format)}{opset}, {size(a.bytes)}{weights}")]
     if a.producer:
         rows.append(("producer", visible(a.producer)))
-    rows.append(("sha256", visible(a.sha256)))
+    if a.sha256:  # a training set has none, nor parameters
+        rows.append(("sha256", visible(a.sha256)))
     for word, tensors in (("input", a.inputs), ("output", a.outputs)):
         rows += [
             (word, f"{visible(t.name, 40)} {visible(t.dtype)} {shape(t.shape)}")

@@ -33,8 +33,7 @@ def write_clean(data: Ordered, kept: NDArray[np.bool_], folder: Path) -> Path:
     """
     _refuse(data, folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        partial = _room(folder)
         try:
             name = _WRITERS[data.kind](data, kept, partial)
             partial.chmod(0o755)
@@ -45,7 +44,7 @@ def write_clean(data: Ordered, kept: NDArray[np.bool_], folder: Path) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     except OSError as error:
-        raise UsageError(f"--write-clean {folder} cannot be written: {error.strerror}") from error
+        raise _unwritable(folder, error) from error
     return folder / name if name else folder
 
 
@@ -62,6 +61,20 @@ def _refuse(data: Ordered, folder: Path) -> None:
 def check_goal(data: Ordered, folder: Path) -> None:
     """Raise what `write_clean` would, before minutes of work."""
     _refuse(data, folder)
+    try:
+        _room(folder).rmdir()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _room(folder: Path) -> Path:
+    """A new empty folder beside `folder`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+
+
+def _unwritable(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"--write-clean {folder} cannot be written: {error.strerror}")
 
 
 def _npz(data: Ordered, kept: NDArray[np.bool_], folder: Path) -> str:
