@@ -6,6 +6,7 @@ The driver never opens a model and keeps nothing per model in memory: the store 
 from __future__ import annotations
 
 import datetime
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auditor.errors import UsageError
+from auditor.errors import AuditError, UsageError
 from auditor.fleet import engine, jobs
 from auditor.fleet.disk import told_when_full
 from auditor.fleet.index import Totals, write_index
+from auditor.fleet.lock import NAME as LOCK
 from auditor.fleet.lock import FolderLock
 from auditor.fleet.log import Log
 from auditor.fleet.planning import Circumstances, Plan, plan
@@ -69,18 +71,27 @@ def run_fleet(
     """Audit every model of the sources that has no result yet; write reports and the index.
 
     Raises `AuditError`: a missing source, a folder that cannot be written or is another run's, a
-    store that is none or newer, a full disk. Whatever was finished before is kept in every case.
+    store that is none or newer, a full disk. Whatever was finished before is kept in every case; a
+    folder in which nothing was finished is not left behind.
     """
     begun = time.monotonic()
     about = Circumstances.of(options.scan)
+    made = not options.out.exists()
     with ExitStack() as stack:
         stack.enter_context(told_when_full(options.out))
         stack.enter_context(FolderLock(options.out))
+        fresh = made and not any(p.name != LOCK for p in options.out.iterdir())
+        at_last = stack.enter_context(ExitStack())  # with store and log closed, the lock still held
         store = stack.enter_context(Store(options.out))
         log = Log(options.out)
         stack.callback(log.close)
         run = _Run(options, store, log, about, told, begun)
-        return run.all(pool)
+        try:
+            return run.all(pool)
+        except AuditError:
+            if fresh and not run.progress.settled:
+                at_last.callback(shutil.rmtree, options.out, ignore_errors=True)
+            raise
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 from auditor.errors import UsageError
@@ -50,18 +51,10 @@ class RayPool(Pool):
         ray = import_module("ray")
         # Retries are the engine's: a job that kills its worker must not be tried four times.
         task = ray.remote(max_retries=0, max_calls=0, **self._options)(run_call)
-        ahead = self.workers + self.workers // 2
         running: list[Any] = []
         death: BaseException | None = None
         try:
-            while True:
-                while death is None and len(running) < ahead:
-                    call = next(calls, None)
-                    if call is None:
-                        break
-                    running.append(task.remote(call))
-                if not running:
-                    break
+            while running := self._filled(task, running, calls if death is None else iter(())):
                 (done,), running = ray.wait(running, num_returns=1)
                 try:
                     answer = ray.get(done)
@@ -74,6 +67,11 @@ class RayPool(Pool):
                 ray.cancel(left, force=True)
         if death is not None:
             raise death
+
+    def _filled(self, task: Any, running: list[Any], calls: Iterator[Call]) -> list[Any]:
+        """`running` and as many more as keep the workers busy."""
+        ahead = self.workers + self.workers // 2
+        return [*running, *(task.remote(call) for call in islice(calls, ahead - len(running)))]
 
     def revive(self) -> None:
         """Let the cluster notice who is gone, then go on with the rest."""

@@ -261,7 +261,7 @@ def test_wrong_sources_are_one_sentence(fleet, tmp_path, source, sentence):
     (tmp_path / "empty").mkdir()
     with pytest.raises(AuditError, match=sentence):
         fleet(str(tmp_path / source) if source else "")
-    assert not (tmp_path / "out" / "index.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_list_with_bad_lines_audits_the_good_ones(fleet, models, index, tmp_path):
