@@ -31,8 +31,9 @@ from auditor.sandbox.limits import Limits
 from auditor.sandbox.transport import Message
 
 FILE_SECONDS = 20.0
-SANITIZE_SECONDS = 60.0
-REAUDIT_SECONDS = 30.0
+SANITIZE_SECONDS = 24.0
+SANITIZE_RESERVE = 120.0  # beyond that, where no repair has come to a copy that works
+REAUDIT_SECONDS = 15.0
 MOST_SCORED = 4000
 """Samples on which a copy is compared with its original."""
 
@@ -208,6 +209,7 @@ def ask_repair(
         "path": str(path.absolute()),
         "provenance": dict(provenance),
         "seconds": SANITIZE_SECONDS,
+        "reserve": SANITIZE_RESERVE,
         "max_accuracy_drop": options.max_accuracy_drop,
         "seed": options.seed,
         "max_samples": options.max_samples,
@@ -226,7 +228,9 @@ def ask_cut(
 
 def _ask(worker: Worker, operation: str, params: dict[str, Any]) -> Repaired | str:
     try:
-        message = worker.result(operation, params, timeout=4 * SANITIZE_SECONDS)
+        message = worker.result(
+            operation, params, timeout=3 * (SANITIZE_SECONDS + SANITIZE_RESERVE)
+        )
     except SandboxError as death:
         return f"sanitizing did not finish: {death}"
     if not message.body.get("repaired"):

@@ -24,8 +24,8 @@ AUTO = "auto"
 
 
 def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
-    """``params``: ``method``, ``path``, ``seconds``, ``max_accuracy_drop``, ``seed``,
-    ``max_samples``, ``provenance``.
+    """``params``: ``method``, ``path``, ``seconds``, ``reserve`` (more of them, where no copy
+    works), ``max_accuracy_drop``, ``seed``, ``max_samples``, ``provenance``.
 
     The result body says ``repaired`` and lists every candidate; if repaired, the arrays are the
     changed parameters by name, or one array ``model`` with the bytes of a model with new nodes.
@@ -86,6 +86,7 @@ def _context(session: Session, params: dict[str, Any]) -> RepairContext:
         triggers=evidence.triggers or evidence.leads,
         sure=evidence.sure,
         budget=Budget(float(params["seconds"])),
+        reserve=float(params.get("reserve", 0.0)),
         max_accuracy_drop=float(params["max_accuracy_drop"]),
         seed=int(params["seed"]),
         path=Path(params["path"]),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from auditor.checks.interface import Budget
 from auditor.findings import Json
 from auditor.sanitize.finetune import GOOD_ASR, Judge, Tuned
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
@@ -57,45 +58,76 @@ class Choice:
 
 
 def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
-    """Run `methods` in their order; stop when one is good and the rest could only be dearer."""
+    """Run `methods` in their order; stop when one is good and the rest could only be dearer.
+
+    Where none comes to a copy that works, methods that can go on get the reserve of time.
+    """
     has_samples = len(context.held_out) > 0
     ordered = sorted(methods, key=lambda method: method.order)
-    choice = Choice()
     if not has_samples:
         ordered = [method for method in ordered if not method.needs_samples]
+    search = _Search(context, Judge(context) if has_samples else None)
+    search.run(ordered)
+    resuming = [method for method in ordered if method.resumes]
+    if has_samples and resuming and not search.works and context.reserve > 0:
+        search.context = replace(context, budget=Budget(context.reserve, context.budget.clock))
+        search.run(resuming)
+    return Choice(
+        search.best[1].repair if search.best is not None else None,
+        search.rows,
+        "" if search.best is not None else _why_none(context, search, ordered),
+    )
+
+
+@dataclass(slots=True)
+class _Search:
+    """The candidates so far and the best of those within the limit, with its rank."""
+
+    context: RepairContext
+    judge: Judge | None
+    rows: list[dict[str, Json]] = field(default_factory=list)
     best: tuple[tuple[float, ...], Candidate] | None = None
-    judge = Judge(context) if has_samples else None
-    for position, method in enumerate(ordered):
-        if context.budget.spent:
-            choice.rows.append(Candidate(method.name, 0.0, why="not tried: no time left").row())
-            continue
-        candidate, seen = _try(context, method, judge, len(ordered) - position)
-        choice.rows.append(candidate.row())
-        if candidate.repair is None or candidate.why:
-            continue
-        rank = _rank(seen) if seen is not None else (0.0,)
-        if best is None or rank > best[0]:
-            best = (rank, candidate)
-        if seen is not None and _good(seen, context) and method.order >= _LEAST_ORDER:
-            break
-    if best is not None:
-        choice.repair = best[1].repair
-    elif not ordered:
-        choice.reason = "no method works without samples"
-    elif any(row["outcome"] in (_TOO_DEAR, _ALIVE) for row in choice.rows):
-        before = "" if judge is None else f" of {judge.accuracy:.1%}"
-        choice.reason = (
+
+    @property
+    def works(self) -> bool:
+        """Whether the best leaves no recovered trigger that succeeds more than now and then."""
+        return self.best is not None and (self.best[1].asr or 0.0) <= _WORKING_ASR
+
+    def run(self, ordered: Sequence[Sanitizer]) -> None:
+        """Try each while time is left; stop at a good one."""
+        for position, method in enumerate(ordered):
+            if self.context.budget.spent:
+                spent = Candidate(method.name, 0.0, why="not tried: no time left")
+                self.rows.append(spent.row())
+                continue
+            candidate, seen = _try(self.context, method, self.judge, len(ordered) - position)
+            self.rows.append(candidate.row())
+            if candidate.repair is None or candidate.why:
+                continue
+            rank = _rank(seen) if seen is not None else (0.0,)
+            if self.best is None or rank > self.best[0]:
+                self.best = (rank, candidate)
+            if seen is not None and _good(seen, self.context) and method.order >= _LEAST_ORDER:
+                break
+
+
+def _why_none(context: RepairContext, search: _Search, ordered: Sequence[Sanitizer]) -> str:
+    """Why no candidate was chosen, in a sentence."""
+    outcomes = [str(row["outcome"]) for row in search.rows]
+    if not ordered:
+        return "no method works without samples"
+    if any(outcome in (_TOO_DEAR, _ALIVE) for outcome in outcomes):
+        before = "" if search.judge is None else f" of {search.judge.accuracy:.1%}"
+        return (
             f"every repair that was found costs more of the held-out accuracy{before} than "
             f"--max-accuracy-drop allows ({context.max_accuracy_drop:.1%}), or leaves a recovered "
-            f"trigger working: {_tried(choice.rows)}"
+            f"trigger working: {_tried(search.rows)}"
         )
-    elif all(str(row["outcome"]).startswith("failed") for row in choice.rows):
-        choice.reason = f"every method failed ({choice.rows[0]['outcome']})"
-    elif all(str(row["outcome"]).startswith("not tried") for row in choice.rows):
-        choice.reason = "there was no time to try a method"
-    else:
-        choice.reason = "no method found anything it can change"
-    return choice
+    if all(outcome.startswith("failed") for outcome in outcomes):
+        return f"every method failed ({outcomes[0]})"
+    if all(outcome.startswith("not tried") for outcome in outcomes):
+        return "there was no time to try a method"
+    return "no method found anything it can change"
 
 
 def _tried(rows: Sequence[dict[str, Json]]) -> str:
@@ -110,6 +142,8 @@ def _tried(rows: Sequence[dict[str, Json]]) -> str:
 _LEAST_ORDER = 20
 _TOO_DEAR = "costs more accuracy than allowed"
 _ALIVE = "leaves a recovered trigger working"
+_WORKING_ASR = 0.1
+"""A copy that follows recovered triggers at most this often ends the search when time is up."""
 _NO_REPAIR = 0.5
 """A copy that follows a recovered trigger more often than this is not called repaired."""
 

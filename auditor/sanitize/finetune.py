@@ -114,7 +114,7 @@ def fine_tune(
             if context.budget.spent:
                 break
     end = _apply(averaged, masks)
-    judge.soften({**base, **start} if masks else base)
+    judge.soften(_apply(base, masks))
     return replace(judge.result(), end=end)
 
 

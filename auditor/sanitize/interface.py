@@ -27,6 +27,8 @@ class RepairContext:
     Without samples both halves are empty and only methods with ``needs_samples = False`` are asked.
     Where it is not `sure` (`auditor.checks.interface.Evidence`) next to no accuracy may be spent.
     `path` is the artifact, for methods that add to its graph; None where that cannot be done.
+    `reserve` are seconds beyond `budget`, spent only where no method came to a copy that works;
+    `memory` is what methods with ``resumes = True`` keep from their first turn, by name.
     """
 
     classifier: Classifier
@@ -38,6 +40,8 @@ class RepairContext:
     seed: int = 0
     path: Path | None = None
     sure: bool = True
+    reserve: float = 0.0
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,9 @@ class Sanitizer(ABC):
 
     share: ClassVar[float] = 0.5
     """Of the time that is left, what the chooser gives this method when others follow."""
+
+    resumes: ClassVar[bool] = False
+    """Asked again with the reserve of time, it goes on from where its first turn came to."""
 
     @abstractmethod
     def repair(self, context: RepairContext) -> Repair | None:

@@ -8,7 +8,7 @@ carry triggers inverted anew towards the suspected classes as the network unlear
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
@@ -28,6 +28,15 @@ _TRIES = (
 )
 
 
+@dataclass(slots=True)
+class _State:
+    """What a first turn leaves for a second: the best so far, where training is, tries ended."""
+
+    best: Tuned | None = None
+    start: dict[str, Tensor] = field(default_factory=dict)
+    tries: int = 0
+
+
 class Unlearning(Sanitizer):
     """Fine-tune against the recovered triggers."""
 
@@ -36,21 +45,25 @@ class Unlearning(Sanitizer):
     doc = __doc__ or ""
     order = 20
     share = 0.9
+    resumes = True
 
     def repair(self, context: RepairContext) -> Repair | None:
         """Ever longer while the triggers survive and time is left; None without any."""
         if not context.triggers:
             return None
-        best: Tuned | None = None
-        start: dict[str, Tensor] = {}
-        for tuning in _TRIES:
-            tuned = fine_tune(context, start, {}, tuning)
-            if best is None or tuned.rank > best.rank:
-                best = tuned
-            if (best.acceptable and best.asr <= GOOD_ASR) or context.budget.spent:
-                break
+        state: _State = context.memory.setdefault(self.name, _State())
+        while state.tries < len(_TRIES):
+            tuned = fine_tune(context, state.start, {}, _TRIES[state.tries])
+            if state.best is None or tuned.rank > state.best.rank:
+                state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
-            start = dict(tuned.end or tuned.parameters)
-        assert best is not None
+            state.start = dict(tuned.end or tuned.parameters)
+            done = state.best.acceptable and state.best.asr <= GOOD_ASR
+            if done or context.budget.spent:
+                break
+            state.tries += 1
+        assert state.best is not None
         names = [t.trigger.name for t in context.triggers]
-        return best.repair(self.name, {"unlearned_triggers": names, "convicted": context.sure})
+        return state.best.repair(
+            self.name, {"unlearned_triggers": names, "convicted": context.sure}
+        )

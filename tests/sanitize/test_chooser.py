@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from auditor.checks.interface import Budget
 from auditor.sanitize.chooser import choose
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 from tests.sanitize.test_methods import context
@@ -88,6 +89,21 @@ def test_no_time_left_is_said() -> None:
     choice = choose(context(True, seconds=0.0), [Same(), Ruin()])
     assert choice.repair is None
     assert all("no time" in str(row["outcome"]) for row in choice.rows)
+
+
+def test_the_reserve_is_spent_only_where_no_copy_works() -> None:
+    from auditor.sanitize.unlearning import Unlearning
+
+    hasty = dataclasses.replace(context(True), budget=Budget(0.2))
+    assert choose(hasty, [Unlearning()]).repair is None
+    patient = dataclasses.replace(hasty, budget=Budget(0.2), reserve=60.0, memory={})
+    choice = choose(patient, [Same(), Unlearning()])
+    assert choice.repair is not None
+    assert choice.repair.method == "unlearning"
+    asked = [row["method"] for row in choice.rows]
+    assert asked in (["same", "unlearning", "unlearning"], ["unlearning", "same", "unlearning"])
+    enough = dataclasses.replace(context(True), reserve=60.0)
+    assert [row["method"] for row in choose(enough, [Unlearning()]).rows] == ["unlearning"]
 
 
 def test_nothing_to_change_is_said() -> None:
