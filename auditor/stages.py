@@ -137,7 +137,7 @@ def audit_behaviour(
     """Run the model and the behaviour checks. Raises `UnreadableSamples` for unfitting samples."""
     stage = BehaviourStage()
     names = [check.name for check in checks]
-    params, arrays = _behave_request(path, names, samples, training, options, budget)
+    params, arrays = behave_request(path, names, samples, training, options, budget)
     if preprocessing is not None:
         params["preprocessing"] = preprocessing.to_json()
 
@@ -167,7 +167,7 @@ def audit_behaviour(
     return stage
 
 
-def _behave_request(
+def behave_request(
     path: Path,
     names: list[str],
     samples: Images | None,
@@ -175,6 +175,7 @@ def _behave_request(
     options: ScanOptions,
     budget: float,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What the child operation ``behave`` is asked, and the arrays that go along."""
     about, arrays = to_wire(samples, "samples")
     about_training, training_arrays = to_wire(training, "training")
     params = {

@@ -60,14 +60,15 @@ def truth(manifest: Manifest, model: Path, root: Path | None) -> dict[str, float
     else:
         victims = np.flatnonzero(test.labels != attack.targets[0])
         wanted = np.full(len(victims), attack.targets[0])
-    pixels = quantise(_trigger(attack.triggers[0]).apply(test.pixels[victims]))
+    pixels = quantise(trigger_of(attack.triggers[0]).apply(test.pixels[victims]))
     found = labels(pixels)
     result["asr"] = float((found == wanted).mean())
     result["ra"] = float((found == test.labels[victims]).mean())
     return result
 
 
-def _trigger(record: dict[str, Any]) -> Any:
+def trigger_of(record: dict[str, Any]) -> Any:
+    """The trigger a manifest tells of, the input-aware generator included."""
     from auditor.triggers.registry import trigger_from_json
     from zoo.input_aware import InputAware
 

@@ -22,11 +22,17 @@ from zoo.training import Training, fit
 
 @dataclass(frozen=True)
 class Clustering:
-    """How well the smaller cluster of one class matches its poisoned members."""
+    """How well two clusters part the poisoned members of one class from the others.
+
+    `precision` and `recall` are of the smaller cluster, `purity` is the share of samples on the
+    right side whichever cluster is called poisoned: where poison is half of the class, sizes cannot
+    tell.
+    """
 
     label: int
     precision: float
     recall: float
+    purity: float
     share: float
     silhouette: float
 
@@ -62,6 +68,7 @@ def cluster_class(
         label,
         precision=hit / max(1, int(split.small.sum())),
         recall=hit / max(1, int(truth.sum())),
+        purity=max(agreed := float((split.small == truth).mean()), 1 - agreed),
         share=split.share,
         silhouette=split.silhouette,
     )

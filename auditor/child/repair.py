@@ -41,7 +41,7 @@ def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
     methods = sanitizers(str(params["method"]))
     if session.samples is None and all(method.needs_samples for method in methods):
         return {"repaired": False, "reason": f"{methods[0].name} needs labelled samples"}, {}
-    choice = choose(_context(session, params), methods)
+    choice = choose(context_of(session, params), methods)
     if choice.repair is None:
         body = {"repaired": False, "reason": choice.reason, "candidates": choice.rows}
         return body, {}
@@ -69,7 +69,8 @@ def sanitizers(method: str) -> list[Sanitizer]:
     return [known[method]()]
 
 
-def _context(session: Session, params: dict[str, Any]) -> RepairContext:
+def context_of(session: Session, params: dict[str, Any]) -> RepairContext:
+    """What the methods get: the samples in two halves, and what the audit left as evidence."""
     samples = session.samples
     if samples is None:
         nothing = np.zeros((0, *session.classifier.image_shape), np.float32)
