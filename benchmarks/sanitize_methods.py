@@ -30,8 +30,8 @@ from auditor.checks.interface import Budget
 from auditor.classifier import Classifier
 from auditor.options import ScanOptions
 from auditor.sanitize.chooser import judged
-from auditor.sanitize.finetune import Judge
 from auditor.sanitize.interface import Repair, RepairContext
+from auditor.sanitize.judge import Judge
 from auditor.sanitize.measure import twin_labels
 from benchmarks.sanitize import trigger_of
 from benchmarks.sanitize_population import Case, build, cases, manifest_of

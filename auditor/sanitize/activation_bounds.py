@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor.sanitize.finetune import allowed_drop
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import allowed_drop
 from auditor.sanitize.measure import twin_accuracy
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from auditor.checks.interface import Budget
 from auditor.findings import Json
-from auditor.sanitize.finetune import GOOD_ASR, Judge, Tuned
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import GOOD_ASR, Judge, Tuned
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
+from auditor.sanitize.finetune import Tuning, fine_tune
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import GOOD_ASR, Tuned
 from auditor.sanitize.measure import twin_accuracy
 
 if TYPE_CHECKING:

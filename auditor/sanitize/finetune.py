@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from auditor.findings import Json
 from auditor.sanitize.adversaries import Adversaries
-from auditor.sanitize.interface import Repair, RepairContext
-from auditor.sanitize.measure import Stamped, twin_accuracy, twin_asr
+from auditor.sanitize.interface import RepairContext
+from auditor.sanitize.judge import Judge, Tuned
 from auditor.sanitize.stamps import stamped
 
 if TYPE_CHECKING:
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from auditor.classifier import Classifier
 
 
-GOOD_ASR = 0.03
-"""Recovered triggers that succeed less often than this count as unlearned."""
-
-_OF_THE_LIMIT = 0.85
 _SLACK = 0.1
-_TRIGGERED, _MOST_TRIGGERS = 200, 6
-NO_EVIDENCE_DROP = 0.005
-"""Accuracy a repair may cost where the audit is not sure of a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +109,28 @@ def fine_tune(
     end = _apply(averaged, masks)
     judge.soften(_apply(base, masks))
     return replace(judge.result(), end=end)
+
+
+def seconds_a_step(context: RepairContext, tuning: Tuning) -> float:
+    """How long one step of `fine_tune` takes here, searches and judging apart."""
+    import torch
+
+    classifier = context.classifier
+    assert classifier.twin is not None
+    pixels = context.train.pixels
+    size = tuning.batch + tuning.random + tuning.universal
+    images = torch.from_numpy(pixels[np.arange(size) % len(pixels)]).to(classifier.device)
+    free = {
+        n: classifier.twin.parameters[n].clone().requires_grad_(True)
+        for n in learned_parameters(classifier)
+    }
+    started = 0.0
+    for _ in range(2):  # the first one warms up
+        started = time.monotonic()
+        classifier.twin_logits(images)
+        loss = classifier.twin_logits(images, free).sum()
+        torch.autograd.grad(loss, list(free.values()), allow_unused=True)
+    return time.monotonic() - started
 
 
 def _follow(averaged: Mapping[str, Tensor], free: Mapping[str, Tensor], memory: float) -> None:
@@ -218,98 +233,3 @@ def _augmented(
     noisy = both + rng.normal(0, tuning.noise, both.shape).astype(np.float32)
     clipped: NDArray[np.float32] = np.clip(noisy, 0, 1).astype(np.float32)
     return clipped
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """Parameters by artifact name, with held-out `accuracy` and the highest recovered `asr`.
-
-    `acceptable` says whether the accuracy stays within the allowed drop; `moved` is the share of
-    held-out images that random triggers still move. `end` is where the training came to, which may
-    be firmer and dearer than what is kept.
-    """
-
-    parameters: Mapping[str, Tensor]
-    accuracy: float
-    asr: float
-    acceptable: bool
-    moved: float = 0.0
-    end: Mapping[str, Tensor] | None = None
-
-    def repair(self, method: str, record: Mapping[str, Json]) -> Repair:
-        """These parameters as the result of `method`."""
-        changes = {name: value.detach().cpu().numpy() for name, value in self.parameters.items()}
-        return Repair(method, changes, record)
-
-    @property
-    def rank(self) -> tuple[bool, float, float, float]:
-        """Higher is better: acceptable, low ASR (below 3 % all are equal), unmoved, accurate."""
-        if not self.acceptable:
-            return (False, 0.0, 0.0, self.accuracy)
-        return (
-            True,
-            round(1 - max(self.asr, GOOD_ASR), 2),
-            round(1 - self.moved, 2),
-            self.accuracy,
-        )
-
-
-class Judge:
-    """Remembers the best state by what a user can know: held-out accuracy and recovered ASR."""
-
-    def __init__(self, context: RepairContext) -> None:
-        self.context = context
-        self.stamped = Stamped(context.held_out, context.seed)
-        self.few = context.held_out.take(slice(0, _TRIGGERED))
-        ranked = sorted(context.triggers, key=lambda t: t.baseline - t.asr)
-        self.triggers = ranked[:_MOST_TRIGGERS]
-        self.accuracy = twin_accuracy(context.classifier, context.held_out)
-        self.floor = self.accuracy - allowed_drop(context)
-        self._best: Tuned | None = None
-        self._last: Tuned | None = None
-
-    def see(self, parameters: Mapping[str, Tensor]) -> Tuned:
-        """Judge one state."""
-        context = self.context
-        frozen = {n: v.detach().clone() for n, v in parameters.items()}
-        accuracy = twin_accuracy(context.classifier, context.held_out, frozen)
-        asr = max(
-            (twin_asr(context.classifier, self.few, t, frozen) for t in self.triggers),
-            default=0.0,
-        )
-        moved = self.stamped.moved(context.classifier, frozen)
-        seen = Tuned(frozen, accuracy, asr, accuracy >= self.floor - 1e-9, moved)
-        self._last = seen
-        if self._best is None or seen.rank > self._best.rank:
-            self._best = seen
-        return seen
-
-    def soften(self, original: Mapping[str, Tensor]) -> None:
-        """If the last state costs too much, judge states on the line back to the original.
-
-        Between a network and its fine-tuned form the loss is nearly convex (Wortsman et al., 2022).
-        """
-        if self._last is None or self._last.acceptable:
-            return
-        last = dict(self._last.parameters)
-        for share in (0.8, 0.6, 0.4):
-            if self.context.budget.spent:
-                return
-            mixed = {n: share * v + (1 - share) * original[n] for n, v in last.items()}
-            if self.see(mixed).acceptable:
-                return
-
-    def result(self) -> Tuned:
-        """The best state seen; the last step is always judged."""
-        assert self._best is not None
-        return self._best
-
-
-def allowed_drop(context: RepairContext) -> float:
-    """What a repair may cost on held-out samples: next to nothing where nothing was found.
-
-    Somewhat less than the user's limit, because the best of several on few samples looks better
-    than it is.
-    """
-    limit = _OF_THE_LIMIT * context.max_accuracy_drop
-    return limit if context.triggers and context.sure else min(limit, NO_EVIDENCE_DROP)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from auditor.sanitize.finetune import Judge, learned_parameters
+from auditor.sanitize.finetune import learned_parameters
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import Judge
 
 if TYPE_CHECKING:
     from torch import Tensor

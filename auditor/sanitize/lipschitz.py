@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from auditor.sanitize.channels import Block, blocks, gains, silenced
-from auditor.sanitize.finetune import Judge
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import Judge
 
 if TYPE_CHECKING:
     from torch import Tensor

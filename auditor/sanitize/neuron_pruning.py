@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from auditor.sanitize.channels import Block, blocks, silenced
-from auditor.sanitize.finetune import Judge
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import Judge
 
 if TYPE_CHECKING:
     from torch import Tensor

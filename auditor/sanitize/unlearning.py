@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from auditor.sanitize.finetune import GOOD_ASR, Tuned, Tuning, fine_tune
+from auditor.sanitize.finetune import Tuning, fine_tune, seconds_a_step
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
+from auditor.sanitize.judge import GOOD_ASR, Tuned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,13 @@ _TRIES = (
     replace(_COMMON, steps=600, rounds=3, learning_rate=1e-3),
     replace(_COMMON, steps=3000, judge_every=100, random=32, rounds=4),
 )
+_GENTLE = (
+    replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
+    replace(_COMMON, steps=600, rounds=3, learning_rate=5e-4),
+)
+"""For networks too slow for the many steps that would win back what large ones cost."""
+_SLOW = 0.15
+"""Seconds a step, forwards and backwards."""
 
 
 @dataclass(slots=True)
@@ -34,7 +42,8 @@ class _State:
 
     best: Tuned | None = None
     start: dict[str, Tensor] = field(default_factory=dict)
-    tries: int = 0
+    ended: int = 0
+    tries: tuple[Tuning, ...] = _TRIES
 
 
 class Unlearning(Sanitizer):
@@ -51,9 +60,12 @@ class Unlearning(Sanitizer):
         """Ever longer while the triggers survive and time is left; None without any."""
         if not context.triggers:
             return None
-        state: _State = context.memory.setdefault(self.name, _State())
-        while state.tries < len(_TRIES):
-            tuned = fine_tune(context, state.start, {}, _TRIES[state.tries])
+        state: _State | None = context.memory.get(self.name)
+        if state is None:
+            slow = seconds_a_step(context, _COMMON) > _SLOW
+            state = context.memory[self.name] = _State(tries=_GENTLE if slow else _TRIES)
+        while state.ended < len(state.tries):
+            tuned = fine_tune(context, state.start, {}, state.tries[state.ended])
             if state.best is None or tuned.rank > state.best.rank:
                 state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
@@ -61,7 +73,7 @@ class Unlearning(Sanitizer):
             done = state.best.acceptable and state.best.asr <= GOOD_ASR
             if done or context.budget.spent:
                 break
-            state.tries += 1
+            state.ended += 1
         assert state.best is not None
         names = [t.trigger.name for t in context.triggers]
         return state.best.repair(
