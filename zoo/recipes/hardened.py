@@ -72,9 +72,10 @@ def fgsm_study(shop: Workshop) -> None:
     started = time.monotonic()
     _, base, epsilon, _ = _plan(shop)
     data = shop.dataset.name
-    before = shop.make(_spec(shop, "fgsm-before", base))
+    before = shop.make(replace(_spec(shop, "fgsm-before", base), recipe="fgsm-study"))
     hardened = _against(base, "fgsm", epsilon, steps=1, epochs=round(base.epochs * 1.5))
     spec = _spec(shop, "fgsm-after", replace(hardened, clean_share=0.4, warmup=0.3))
+    spec = replace(spec, recipe="fgsm-study")
     bound = Acceptance(0.992, robust={f"fgsm@{epsilon:g}": 0.97}) if data == "mnist" else None
     # Built once on MNIST, like `_long`'s.
     after = shop.make(replace(spec, acceptance=bound, retries=0) if bound else spec)

@@ -81,6 +81,10 @@ def test_a_study_writes_its_figures_pictures_and_page(shop: Workshop, name: str)
     assert study.title in text
     assert "audit zoo build &lt;x&gt;" in page
     assert all(file in page for file, _ in study.images)
+    for manifest in shop.manifests:
+        assert f"| {manifest.name} | {manifest.architecture} |" in text
+        assert f"<td>{manifest.name}</td>" in page
+    assert f"In all {study.seconds / 60:.0f} minutes" in text
 
 
 def test_a_folder_without_studies_gets_no_page(tmp_path: Path) -> None:
