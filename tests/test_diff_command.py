@@ -40,6 +40,37 @@ def test_changed_weights_are_counted_and_measured(
     assert found["nodes"]["added_count"] == found["nodes"]["removed_count"] == 0
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_changed_weights_of_torch_files_are_counted_and_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 5)).eval()
+    example = torch.rand(2, 1, 12, 12)
+    files = []
+    for name in ("before", "after"):
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".pt":
+            torch.jit.trace(network, example).save(path)
+        else:
+            torch.export.save(torch.export.export(network, (example,)), path)
+        files.append(path)
+        with torch.no_grad():
+            network[3].bias += torch.tensor([0.0, 3.0, 0.0, 4.0, 0.0])
+    code = run(["diff", *map(str, files), "--json", "--jobs", "1", "--size", "12x12"])
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0, found["incomplete"]
+    assert found["parameters"]["changed"] == 2
+    assert found["parameters"]["norm"] == pytest.approx(5.0, abs=1e-4)
+    assert [row["name"] for row in found["parameters"]["tensors"]] == ["3.bias"]
+    assert found["behaviour"]["max_difference"] == pytest.approx(4.0, abs=1e-4)
+    assert found["nodes"]["added_count"] == found["nodes"]["removed_count"] == 0
+
+
 def test_added_nodes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = host(tmp_path), tmp_path / "after.onnx"
     inject(before, after, "where", target=2)

@@ -50,6 +50,36 @@ def test_a_killed_run_leaves_no_part_of_a_copy(
         onnx.checker.check_model(str(out / "bad.sanitized.onnx"), full_check=True)
 
 
+@pytest.mark.parametrize(
+    ("sign", "after"), [(signal.SIGINT, 8.0), (signal.SIGKILL, 12.0), (signal.SIGTERM, 16.0)]
+)
+def test_a_killed_repair_of_weights_leaves_no_part_of_a_copy(
+    digits_zoo: Path, tmp_path: Path, sign: signal.Signals, after: float
+) -> None:
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes((digits_zoo / "backdoored.onnx").read_bytes())
+    before, out, room = bad.read_bytes(), tmp_path / "out", tmp_path / "room"
+    room.mkdir()
+    command = [sys.executable, "-c", "from auditor.app import main; main()"]
+    process = subprocess.Popen(
+        [*command, "sanitize", str(bad), "--data", "digits", "--out", str(out), "--jobs", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(room)},
+        start_new_session=True,
+    )
+    time.sleep(after)
+    process.send_signal(sign)
+    process.wait(timeout=120)
+    assert bad.read_bytes() == before
+    left = {path.name for path in out.iterdir()} if out.exists() else set()
+    assert left <= {"bad.sanitized.onnx", "report.json"}
+    if "bad.sanitized.onnx" in left:
+        import onnx
+
+        onnx.checker.check_model(str(out / "bad.sanitized.onnx"), full_check=True)
+
+
 def test_a_copy_appears_whole_and_replaces_an_older_one(tmp_path: Path) -> None:
     source, out = tmp_path / "m.onnx", tmp_path / "out"
     source.write_bytes(b"first")

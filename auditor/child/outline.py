@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import pickletools
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,14 +19,18 @@ from auditor.child.file_audit import Emit, Reply
 from auditor.child.session import Session
 
 _MOST_NODES = 100_000
+_LARGEST = 1 << 26
+_MANGLED = re.compile(r"[./]?___torch_mangle_\d+")
 _MOST_VALUES = 100_000_000
 
 
 def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
     """``params``: ``path``. Body: ``nodes`` (one string each), ``metadata``; nothing is run.
 
-    ONNX: operators by what they compute (``Relu -> name``), metadata entries. Archives: their
-    entries, with a digest in place of the content; weights are compared apart.
+    ONNX: operators by what they compute (``Relu -> name``), metadata entries. TorchScript: its
+    code, a line each; .pt2: its graph, a node each; other entries of the archives with a digest in
+    place of the content. The counters torch puts into names of classes (``___torch_mangle_7``)
+    depend on what else a process compiled and are left out; weights are compared apart.
     """
     path = Path(params["path"])
     artifact = open_artifact(path)
@@ -34,14 +42,44 @@ def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
         nodes += [f"function {item.domain}.{item.name}" for item in proto.functions]
         metadata = {entry.key: entry.value[:2000] for entry in proto.metadata_props}
         return {"nodes": nodes, "metadata": metadata}, {}
-    entries: dict[str, str] = {}
+    nodes = []
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = info.filename.partition("/")[2] or info.filename
-            if _is_weight(name) or info.file_size > 1 << 26:
+            name = _MANGLED.sub("", info.filename.partition("/")[2] or info.filename)
+            if _is_weight(name) or _says_nothing(name) or info.file_size > _LARGEST:
                 continue
-            entries[name] = hashlib.sha256(archive.read(info)).hexdigest()[:16]
-    return {"nodes": [f"{name} ({digest})" for name, digest in entries.items()], "metadata": {}}, {}
+            nodes += _parts(name, archive.read(info))
+            if len(nodes) > _MOST_NODES:
+                break
+    return {"nodes": nodes[:_MOST_NODES], "metadata": {}}, {}
+
+
+def _parts(name: str, content: bytes) -> list[str]:
+    """Code line by line, a .pt2 graph node by node, anything else by its digest."""
+    if name.endswith(".py"):
+        lines = _MANGLED.sub("", content.decode(errors="replace")).splitlines()
+        return [f"{name}: {line.strip()}" for line in lines if line.strip()]
+    if name.startswith("models/") and name.endswith(".json"):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            graph = json.loads(content)["graph_module"]["graph"]
+            return [_exported(node) for node in graph["nodes"]]
+    if name.endswith(".pkl"):
+        content = _without_mangling(content)
+    return [f"{name} ({hashlib.sha256(content).hexdigest()[:16]})"]
+
+
+def _exported(node: dict[str, Any]) -> str:
+    outputs = [out["as_tensor"]["name"] for out in node["outputs"] if "as_tensor" in out]
+    return f"{node['target']} -> {', '.join(outputs)}"
+
+
+def _without_mangling(pickled: bytes) -> bytes:
+    """The operations of a pickle as text, without torch's counters in class names."""
+    try:
+        steps = [f"{op.name} {arg!r}" for op, arg, _ in pickletools.genops(pickled)]
+    except Exception:  # bytes that are no pickle are compared as they are
+        return pickled
+    return _MANGLED.sub("", "\n".join(steps)).encode()
 
 
 def _node(node: Any) -> str:
@@ -53,6 +91,11 @@ def _is_weight(name: str) -> bool:
     """Stored tensors of TorchScript (``data/0``) and .pt2 (``data/weights/...``)."""
     parts = name.split("/")
     return "weights" in parts or (parts[0] == "data" and parts[-1].isdigit())
+
+
+def _says_nothing(name: str) -> bool:
+    """A digest of the rest, and source positions: they change with everything."""
+    return name == ".data/serialization_id" or name.endswith(".debug_pkl")
 
 
 def weights(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:

@@ -103,7 +103,7 @@ def _print_parameters(found: dict[str, Any], say: Any, visible: Any) -> None:
 
 def _print_nodes(found: dict[str, Any], say: Any, visible: Any) -> None:
     say(
-        f"Graph: {found['before']} -> {found['after']} nodes or files, "
+        f"Graph: {found['before']} -> {found['after']} nodes, lines or files, "
         f"{found['added_count']} added, {found['removed_count']} removed"
     )
     for sign, word in (("+", "added"), ("-", "removed")):
