@@ -14,6 +14,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -36,6 +37,7 @@ class RichReporter:
             console=console,
             disable=quiet,
         )
+        self.logs = not (quiet or console.is_terminal)
         self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -59,12 +61,25 @@ class RichReporter:
         if manifest.name in self.tasks:
             task = self.tasks[manifest.name]
             self.progress.update(task, completed=self.progress.tasks[task].total)
+        if self.logs:
+            self.console.print(line(manifest), soft_wrap=True)
         for shortfall in manifest.shortfalls:
             self.note(f"{manifest.name}: {shortfall}")
 
     def note(self, text: str) -> None:
         """A line above the bars."""
         self.progress.console.print(f"[red]{escape(text)}[/red]")
+
+
+def line(manifest: Manifest) -> str:
+    """One model for a log, where no bar can be drawn."""
+    asr = f", ASR {min(manifest.attack.asr):.1%}" if manifest.attack and manifest.attack.asr else ""
+    kept = "" if manifest.accepted else ", below its acceptance"
+    return escape(
+        f"{manifest.name} ({manifest.recipe.removeprefix('population:')}, "
+        f"{manifest.architecture}, {manifest.dataset.name}): accuracy "
+        f"{manifest.clean_accuracy:.2%}{asr}{kept}, {manifest.seconds:.0f} s"
+    )
 
 
 def population_progress(
@@ -79,6 +94,7 @@ def population_progress(
         MofNCompleteColumn(),
         TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=quiet) as progress:
         task = progress.add_task("", total=count, state="")
@@ -89,6 +105,8 @@ def population_progress(
             last = f"{manifest.recipe.removeprefix('population:')} {manifest.clean_accuracy:.1%}"
             state = f"{resumed} resumed, {short} short, last: {escape(last)}"
             progress.update(task, completed=len(seen), state=state)
+            if not (quiet or console.is_terminal or was_there):
+                console.print(f"{len(seen)} of {count}: {line(manifest)}", soft_wrap=True)
     console.print(_kinds_table(seen))
     return [item for item in seen if not item.accepted]
 

@@ -30,6 +30,17 @@ def test_build_writes_a_model_and_a_table(tmp_path: Path) -> None:
     assert "backdoored" in result.output
 
 
+def test_a_log_gets_a_line_for_every_model_that_was_built(tmp_path: Path) -> None:
+    options = ["--count", "2", "--epochs", "1", "--archs", "mlp-small", "--out", str(tmp_path)]
+    first = RUN.invoke(app, ["population", *options])
+    assert first.exit_code == 0, first.output
+    assert "1 of 2: m0000 (clean, mlp-small, digits): accuracy" in first.output
+    assert "2 of 2: m0001 (" in first.output
+    assert "below its acceptance" in first.output
+    assert " of 2:" not in RUN.invoke(app, ["population", *options]).output
+    assert "of 2:" not in RUN.invoke(app, ["population", *options, "--quiet"]).output
+
+
 def test_a_model_below_its_acceptance_exits_3_and_is_named(tmp_path: Path) -> None:
     result = RUN.invoke(app, ["build", "clean", "--out", str(tmp_path), "--epochs", "1"])
     assert result.exit_code == 3
