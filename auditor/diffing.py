@@ -23,12 +23,11 @@ from auditor.checks.registry import all_checks
 from auditor.errors import AuditError
 from auditor.inputs import load_samples
 from auditor.options import ScanOptions
+from auditor.requests import Scored, ask_scores
 from auditor.samples.interface import Images
 from auditor.sandbox.host import Worker
 from auditor.sanitize.measure import paired_drop
 from auditor.stages import (
-    Scored,
-    ask_scores,
     audit_behaviour,
     audit_file,
     heavy_worker,

@@ -15,9 +15,9 @@ import numpy as np
 from auditor.errors import AuditError
 from auditor.manifest import ManifestError, manifest_path, read_manifest
 from auditor.options import ScanOptions
+from auditor.requests import Scored
 from auditor.sandbox.host import Worker
 from auditor.sanitize.measure import Paired, paired_drop
-from auditor.stages import Scored
 
 _EXACT = 1e-6
 """Largest difference of outputs a graph cut may make on ordinary inputs."""

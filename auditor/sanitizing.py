@@ -22,18 +22,13 @@ from auditor.findings import CheckResult
 from auditor.options import ScanOptions
 from auditor.proof import Outcome, describe_pair, manifest_truth, publish
 from auditor.report.model import SanitizedRecord
+from auditor.requests import Repaired, ask_asr, ask_cut, ask_repair, ask_scores
 from auditor.samples.interface import Images
 from auditor.samples.preprocessing import from_json
 from auditor.sandbox.host import Worker
 from auditor.stages import (
-    REAUDIT_SECONDS,
     BehaviourStage,
     FileStage,
-    Repaired,
-    ask_asr,
-    ask_cut,
-    ask_repair,
-    ask_scores,
     audit_behaviour,
     audit_file,
     heavy_worker,
@@ -41,6 +36,7 @@ from auditor.stages import (
 )
 from auditor.version import __version__
 
+REAUDIT_SECONDS = 15.0
 STILL_ALIVE = 0.1
 """ASR of a recovered trigger above which the copy must not be called repaired without a word."""
 

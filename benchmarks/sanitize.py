@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import sanitizing, stages
+from auditor import requests, sanitizing
 from auditor.manifest import Manifest
 from auditor.statistics import wilson
 from benchmarks.sanitize_population import APART, Case, build, cases, manifest_of
@@ -101,7 +101,7 @@ def measure(
         data=test.take(slice(0, min(500, len(test) * 2 // 3))),
         checks=CHECKS[:-1], sanitize=True, out=out,
         method=method, images=False, jobs=jobs,
-        budget=max(60.0, stages.SANITIZE_SECONDS),
+        budget=max(60.0, requests.SANITIZE_SECONDS),
     )  # fmt: skip
     started, used = time.monotonic(), time.process_time()
     report = scan(model, options=replace(options))
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="no second inversion of the copy")
     given = parser.parse_args(arguments)
     # On a shared machine a minute of wall time is a few seconds of work: --seconds makes up for it.
-    stages.SANITIZE_SECONDS = given.seconds
+    requests.SANITIZE_SECONDS = given.seconds
     if given.quick:
         sanitizing._COMPARED = ("accuracy",)
     parts = given.part.split(",")
