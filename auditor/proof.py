@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,25 @@ from typing import Any
 import numpy as np
 
 from auditor.errors import AuditError
+from auditor.findings import Finding, Severity
 from auditor.manifest import ManifestError, manifest_path, read_manifest
 from auditor.options import ScanOptions
 from auditor.requests import Scored
 from auditor.sandbox.host import Worker
 from auditor.sanitize.measure import Paired, paired_drop
 
+_WORKS = "probe.trigger"
 _EXACT = 1e-6
 """Largest difference of outputs a graph cut may make on ordinary inputs."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """Both columns; `reason` why the copy could not be run, `still` trigger rules it breaks."""
+    """Both columns; `reason` why the copy could not be run, `still` trigger rules it breaks.
+
+    `alive` is the evidence of a known trigger that works on the copy, `doubts` are titles of other
+    findings that convict a class of it.
+    """
 
     graph: bool = False
     before: dict[str, Any] = field(default_factory=dict)
@@ -33,9 +39,21 @@ class Outcome:
     before_rates: list[float] = field(default_factory=list)
     after_rates: list[float] = field(default_factory=list)
     still: list[str] = field(default_factory=list)
+    alive: str = ""
+    doubts: list[str] = field(default_factory=list)
     reason: str = ""
     held_out: Paired | None = None
     same: bool = True
+
+    def hear(self, findings: Iterable[Finding]) -> None:
+        """What the second audit says against a class of the copy."""
+        for finding in findings:
+            if finding.target_class is None or finding.severity < Severity.HIGH:
+                continue
+            if finding.rule == _WORKS:
+                self.alive = self.alive or finding.evidence.partition("(")[0].strip()
+            else:
+                self.doubts.append(finding.title)
 
     def compare(
         self, first: Scored | None, second: Scored | None, most: int, *, speed: bool = False
@@ -73,6 +91,8 @@ class Outcome:
             return f"the copy could not be audited ({self.reason})"
         if self.still:
             return f"the copy still breaks {self.still[0]}"
+        if self.alive:
+            return f"a known trigger still works on the copy, {self.alive}"
         if graph and not self.same:
             return "the cut changes what the model answers on ordinary inputs"
         if self.held_out is not None and self.held_out.drop > limit + 1e-9:

@@ -166,6 +166,7 @@ def _prove(
             outcome.after.update(manifest_truth(path, fresh, options))
     outcome.before.update(truth)
     outcome.before_rates = first_rates
+    outcome.hear(finding for result in stage.results for finding in result.findings)
     outcome.before.update(_measures(before.results))
     outcome.after.update(_measures(stage.results))
     describe_pair(outcome, path, copy)
@@ -206,6 +207,11 @@ def _words(outcome: Outcome, graph: bool) -> list[str]:
         said.append(
             f"The sanitized copy still follows a recovered trigger in {max(rates):.0%} of "
             "cases: the repair weakened the backdoor and did not remove it."
+        )
+    if outcome.doubts:
+        said.append(
+            f"The sanitized copy, audited again, is still accused: {outcome.doubts[0]}. Audit it "
+            "on its own before it is used."
         )
     if graph:
         said.append(

@@ -72,12 +72,14 @@ class Evidence:
     """What behaviour checks leave for later ones: recovered triggers, per-class features.
 
     `leads` are triggers that work and make their class suspicious without convicting it; a repair
-    may try them where nothing better is known. `sure` once more than one family of trigger, or a
-    known trigger, speaks against a class: only then may a repair cost accuracy.
+    may try them where nothing better is known. `relatives` are known triggers that work towards a
+    convicted class too: a repair should remove them as well. `sure` once more than one family of
+    trigger, or a known trigger, speaks against a class: only then may a repair cost accuracy.
     """
 
     triggers: list[RecoveredTrigger] = field(default_factory=list)
     leads: list[RecoveredTrigger] = field(default_factory=list)
+    relatives: list[RecoveredTrigger] = field(default_factory=list)
     sure: bool = False
     features: dict[str, float] = field(default_factory=dict)
 

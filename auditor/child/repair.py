@@ -84,7 +84,7 @@ def context_of(session: Session, params: dict[str, Any]) -> RepairContext:
         classifier=session.classifier,
         train=few.take(slice(0, half)),
         held_out=judging,
-        triggers=evidence.triggers or evidence.leads,
+        triggers=[*(evidence.triggers or evidence.leads), *evidence.relatives],
         sure=evidence.sure,
         budget=Budget(float(params["seconds"])),
         reserve=float(params.get("reserve", 0.0)),

@@ -20,6 +20,7 @@ from auditor.triggers.library import probe_library
 
 _SCREEN, _CONFIRM, _FINALISTS = 48, 300, 6
 _ASR_LOW, _SPECIFIC = 0.7, 0.5
+_WORKS, _RELATIVES = 0.6, 6
 _TRANSFORMS = frozenset({"blur", "filter", "warp"})
 """Families under which clean networks collapse into one class as well: told, never accused."""
 
@@ -82,6 +83,36 @@ class TriggerProbing(BehaviourCheck):
         yield Metric("table", [_row(p) for p in finalists])
         attractors = _attractors(screened, many)
         yield from _judge(context, finalists, many, clean[: len(many)], attractors)
+        context.evidence.relatives += list(_relatives(context, screened, many))
+
+
+def _relatives(
+    context: BehaviourContext, screened: list[Probe], samples: Images
+) -> Iterator[RecoveredTrigger]:
+    """Other known triggers that work towards a convicted class, of as many kinds as there are.
+
+    A repair that knows one of them alone may leave the attacker's own, which is another.
+    """
+    convicted = {t.trigger.name: t for t in context.evidence.triggers if t.source == "probe"}
+    for target in sorted({t.target for t in convicted.values()}):
+        able = [
+            p
+            for p in screened
+            if p.target == target
+            and p.asr - p.baseline >= _WORKS
+            and p.trigger.family not in _TRANSFORMS
+            and p.trigger.name not in convicted
+            and not _spread_out(p.trigger, samples)
+        ]
+        kinds: dict[str, int] = {}
+        ranked = []
+        for probe in able:
+            kinds[probe.trigger.family] = kinds.get(probe.trigger.family, 0) + 1
+            ranked.append((kinds[probe.trigger.family], probe))
+        ranked.sort(key=lambda pair: pair[0])
+        for _, p in ranked[:_RELATIVES]:
+            size = _strength(p.trigger, samples)
+            yield RecoveredTrigger(p.trigger, p.target, p.asr, p.baseline, size, "probe")
 
 
 def _eligible(context: BehaviourContext) -> Images:
@@ -181,7 +212,7 @@ def _judge(
     reference: Reference | None = None
     judged: set[int] = set()
     for probe in finalists:
-        if probe.low < _ASR_LOW or probe.asr - probe.baseline < 0.6 or probe.target in judged:
+        if probe.low < _ASR_LOW or probe.asr - probe.baseline < _WORKS or probe.target in judged:
             continue
         unrelated = attractors.get(probe.target, set()) - {probe.trigger.family}
         if unrelated and _spread_out(probe.trigger, samples):

@@ -60,6 +60,12 @@ def test_probing_names_the_target_of_a_backdoored_model() -> None:
     assert [f.target_class for f in result.findings] == [TARGET]
     assert result.findings[0].rule == "probe.trigger"
     assert ctx.evidence.triggers[0].target == TARGET
+    names = [t.trigger.name for t in (*ctx.evidence.triggers, *ctx.evidence.relatives)]
+    assert len(set(names)) == len(names) <= 7
+    for relative in ctx.evidence.relatives:
+        assert (relative.target, relative.source) == (TARGET, "probe")
+        stamped = ctx.classifier.labels(relative.trigger.apply(samples().pixels))
+        assert (stamped == TARGET).mean() > 0.5
     assert result.figures[0].pixels.dtype == np.uint8
 
 
@@ -68,6 +74,7 @@ def test_probing_finds_nothing_in_the_clean_twin() -> None:
     result = run_check(TriggerProbing(), ctx)
     assert result.status == "passed"
     assert not ctx.evidence.triggers
+    assert not ctx.evidence.relatives
 
 
 def test_probing_calls_general_fragility_by_its_name() -> None:
