@@ -77,8 +77,7 @@ def fgsm_study(shop: Workshop) -> None:
     spec = _spec(shop, "fgsm-after", replace(hardened, clean_share=0.4, warmup=0.3))
     spec = replace(spec, recipe="fgsm-study")
     bound = Acceptance(0.992, robust={f"fgsm@{epsilon:g}": 0.97}) if data == "mnist" else None
-    # Built once on MNIST, like `_long`'s.
-    after = shop.make(replace(spec, acceptance=bound, retries=0) if bound else spec)
+    after = shop.make(replace(spec, acceptance=bound) if bound else spec)
     study = Study("fgsm-study", f"FGSM (epsilon {epsilon:g}) and adversarial training", data)
     _figures(study, shop, before, after, epsilon)
     study.seconds = round(time.monotonic() - started, 1)
