@@ -90,6 +90,13 @@ class Entry:
     asr: float
     weight: float
 
+    def least_asr(self, attack: Attack, accuracy: float) -> float:
+        """`asr`; all-to-all needs the image recognised first, so there it is a share of `accuracy`.
+
+        `accuracy` is what clean images must reach.
+        """
+        return self.asr * accuracy if attack.rule == "all-to-all" else self.asr
+
 
 CATALOGUE: dict[str, Entry] = {}
 

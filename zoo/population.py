@@ -136,8 +136,8 @@ def specification(member: Member, dataset: Dataset) -> Specification:
         rng = np.random.default_rng(member.draw_seed)
         target = member.target % dataset.count_classes
         attack = entry.make(Draft(dataset.side, dataset.count_classes, target, rng))
-        asr = entry.asr
         accept = max(0.0, accept - 0.02)
+        asr = entry.least_asr(attack, accept)
     return Specification(
         member.name,
         f"population:{member.attack or member.kind}",

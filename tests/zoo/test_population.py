@@ -76,3 +76,10 @@ def test_every_attack_can_be_drawn_for_every_image_size(name: str, side: int) ->
     again = CATALOGUE[name].make(Draft(side, 10, 6, np.random.default_rng(1)))
     assert [t.name for t in again.triggers] == [t.name for t in drawn.triggers]
     assert again.rate == drawn.rate
+
+
+def test_all_to_all_is_not_asked_to_succeed_more_often_than_images_are_recognised() -> None:
+    draft = Draft(32, 10, 6)
+    every, one = CATALOGUE["all-to-all"], CATALOGUE["square"]
+    assert every.least_asr(every.make(draft), 0.5) == pytest.approx(0.5 * every.asr)
+    assert one.least_asr(one.make(draft), 0.5) == one.asr

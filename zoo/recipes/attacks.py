@@ -19,14 +19,15 @@ def specification(entry: Entry, shop: Workshop) -> Specification:
     """The catalogue's attack with its usual parameters on the workshop's data."""
     plan = preset(shop.dataset)
     draft = Draft(shop.dataset.side, shop.dataset.count_classes, shop.target_class())
-    accept = Acceptance(max(0.0, plan.clean - 0.02), entry.asr if plan.asr else 0.0)
+    attack, accuracy = entry.make(draft), max(0.0, plan.clean - 0.02)
+    accept = Acceptance(accuracy, entry.least_asr(attack, accuracy) if plan.asr else 0.0)
     return Specification(
         entry.name,
         entry.name,
         plan.arch,
         plan.training,
         shop.seed,
-        attack=entry.make(draft),
+        attack=attack,
         acceptance=accept,
     )
 
