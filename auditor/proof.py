@@ -29,8 +29,8 @@ _EXACT = 1e-6
 class Outcome:
     """Both columns; `reason` why the copy could not be run, `still` trigger rules it breaks.
 
-    `alive` is the evidence of a known trigger that works on the copy, `doubts` are titles of other
-    findings that convict a class of it.
+    `alive` is the title of the finding that a known trigger works on the copy, `doubts` are those
+    of other findings that convict a class of it.
     """
 
     graph: bool = False
@@ -51,7 +51,7 @@ class Outcome:
             if finding.target_class is None or finding.severity < Severity.HIGH:
                 continue
             if finding.rule == _WORKS:
-                self.alive = self.alive or finding.evidence.partition("(")[0].strip()
+                self.alive = finding.title
             else:
                 self.doubts.append(finding.title)
 
@@ -92,7 +92,7 @@ class Outcome:
         if self.still:
             return f"the copy still breaks {self.still[0]}"
         if self.alive:
-            return f"a known trigger still works on the copy, {self.alive}"
+            return f"the copy, audited again, is still backdoored ({self.alive})"
         if graph and not self.same:
             return "the cut changes what the model answers on ordinary inputs"
         if self.held_out is not None and self.held_out.drop > limit + 1e-9:

@@ -26,6 +26,7 @@ from auditor.requests import Repaired, ask_asr, ask_cut, ask_repair, ask_scores
 from auditor.samples.interface import Images
 from auditor.samples.preprocessing import from_json
 from auditor.sandbox.host import Worker
+from auditor.sanitize.judge import STILL_ALIVE
 from auditor.stages import (
     BehaviourStage,
     FileStage,
@@ -37,8 +38,6 @@ from auditor.stages import (
 from auditor.version import __version__
 
 REAUDIT_SECONDS = 15.0
-STILL_ALIVE = 0.1
-"""ASR of a recovered trigger above which the copy must not be called repaired without a word."""
 
 _COMPARED = ("accuracy", "probe", "inversion", "robustness.fgsm")
 _TRIGGER_RULES = ("graph.trigger",)

@@ -28,21 +28,50 @@ from numpy.typing import NDArray
 
 from auditor import requests, sanitizing
 from auditor.manifest import Manifest
+from auditor.samples.interface import Images
 from auditor.statistics import wilson
 from benchmarks.sanitize_population import APART, Case, build, cases, manifest_of
 
 TEST_IMAGES = 2000
 
 
-def truth(manifest: Manifest, model: Path, root: Path | None) -> dict[str, float]:
-    """Clean accuracy, ASR and RA of a model file on test images, with the true trigger."""
-    from zoo.build import transformed
+def earlier(kept: Path) -> dict[str, Any] | None:
+    """What an earlier run found."""
+    if not kept.is_file():
+        return None
+    row: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    return row
+
+
+def given_and_rest(manifest: Manifest, root: Path | None) -> tuple[Images, Images]:
+    """500 samples the repair gets (two thirds of small sets), and others that only measure."""
     from zoo.datasets import load_dataset
-    from zoo.export import run_onnx, run_torchscript
-    from zoo.poisoning import quantise
 
     test = load_dataset(manifest.dataset.name, root=root, train=1000).test.shuffled(1)
-    test = test.take(slice(min(500, len(test) * 2 // 3), 500 + TEST_IMAGES))
+    count = min(500, len(test) * 2 // 3)
+    return test.take(slice(0, count)), test.take(slice(count, count + TEST_IMAGES))
+
+
+def attacked(manifest: Manifest, test: Images) -> tuple[Images, NDArray[np.int64]]:
+    """The images the attack is measured on, stamped, and the label the attacker wants for each."""
+    from zoo.poisoning import quantise
+
+    attack = manifest.attack
+    assert attack is not None
+    if attack.rule == "all-to-all":
+        victims, wanted = test, (test.labels + 1) % len(manifest.classes)
+    else:
+        victims = test.take(np.flatnonzero(test.labels != attack.targets[0]))
+        wanted = np.full(len(victims), attack.targets[0])
+    pixels = quantise(trigger_of(attack.triggers[0]).apply(victims.pixels))
+    return replace(victims, pixels=pixels), wanted
+
+
+def truth(manifest: Manifest, model: Path, test: Images) -> dict[str, float]:
+    """Clean accuracy, ASR and RA of a model file on `test`, with the true trigger."""
+    from zoo.build import transformed
+    from zoo.export import run_onnx, run_torchscript
+
     run = run_onnx if model.suffix == ".onnx" else run_torchscript
 
     def labels(pixels: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -51,19 +80,11 @@ def truth(manifest: Manifest, model: Path, root: Path | None) -> dict[str, float
         return np.concatenate(done).astype(np.int64)
 
     result = {"accuracy": float((labels(test.pixels) == test.labels).mean())}
-    attack = manifest.attack
-    if attack is None:
-        return result
-    if attack.rule == "all-to-all":
-        victims = np.arange(len(test))
-        wanted = (test.labels + 1) % len(manifest.classes)
-    else:
-        victims = np.flatnonzero(test.labels != attack.targets[0])
-        wanted = np.full(len(victims), attack.targets[0])
-    pixels = quantise(trigger_of(attack.triggers[0]).apply(test.pixels[victims]))
-    found = labels(pixels)
-    result["asr"] = float((found == wanted).mean())
-    result["ra"] = float((found == test.labels[victims]).mean())
+    if manifest.attack is not None:
+        stamped, wanted = attacked(manifest, test)
+        found = labels(stamped.pixels)
+        result["asr"] = float((found == wanted).mean())
+        result["ra"] = float((found == stamped.labels).mean())
     return result
 
 
@@ -82,8 +103,8 @@ def measure(
 ) -> dict[str, Any]:
     """Sanitize one model (or read what an earlier run found)."""
     kept = folder / case.name / f"{method}.result.json"
-    if kept.is_file():
-        row: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    row = earlier(kept)
+    if row is not None:
         return row
     manifest = manifest_of(case, folder)
     assert manifest is not None
@@ -93,12 +114,9 @@ def measure(
 
     model = folder / case.name / f"model.{case.format}"
     out = folder / case.name / f"out-{method}"
-    from zoo.datasets import load_dataset
-
-    # 500 samples and no more: the rest of the test half only measures.
-    test = load_dataset(manifest.dataset.name, root=root, train=1000).test.shuffled(1)
+    given, rest = given_and_rest(manifest, root)
     options = ScanOptions(
-        data=test.take(slice(0, min(500, len(test) * 2 // 3))),
+        data=given,
         checks=CHECKS[:-1], sanitize=True, out=out,
         method=method, images=False, jobs=jobs,
         budget=max(60.0, requests.SANITIZE_SECONDS),
@@ -109,12 +127,12 @@ def measure(
         "case": case.name, "attack": case.attack, "arch": case.arch, "dataset": case.dataset,
         "format": case.format, "part": case.part, "accepted": manifest.accepted,
         "seconds": time.monotonic() - started, "cpu": time.process_time() - used,
-        "before": truth(manifest, model, root), "after": None, "method": None,
+        "before": truth(manifest, model, rest), "after": None, "method": None,
         "notices": list(report.notices),
     }  # fmt: skip
     if report.sanitized is not None:
         copy = out / report.sanitized.path
-        row["after"] = truth(manifest, copy, root)
+        row["after"] = truth(manifest, copy, rest)
         row["method"] = report.sanitized.method
         row["told"] = {
             key: report.sanitized.after.get(key)
@@ -185,7 +203,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
     parser.add_argument("--jobs", type=int, default=2, help="threads of each model")
     parser.add_argument("--limit", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="time for repairs, per model")
+    parser.add_argument(
+        "--seconds", type=float, default=requests.SANITIZE_SECONDS, help="time for repairs, each"
+    )
     parser.add_argument("--quick", action="store_true", help="no second inversion of the copy")
     given = parser.parse_args(arguments)
     # On a shared machine a minute of wall time is a few seconds of work: --seconds makes up for it.

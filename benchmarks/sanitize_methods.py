@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 from auditor import stages
 from auditor.checks.interface import Budget
 from auditor.classifier import Classifier
+from auditor.manifest import Manifest
 from auditor.options import ScanOptions
+from auditor.samples.interface import Images
 from auditor.sanitize.chooser import judged
 from auditor.sanitize.interface import Repair, RepairContext
 from auditor.sanitize.judge import Judge
 from auditor.sanitize.measure import twin_labels
-from benchmarks.sanitize import trigger_of
+from benchmarks.sanitize import attacked, earlier, given_and_rest
 from benchmarks.sanitize_population import Case, build, cases, manifest_of
 
 KEPT = "methods.result.json"
@@ -43,19 +45,16 @@ CHECKS = ["accuracy", "probe", "inversion"]
 def measure(case: Case, folder: Path, root: Path | None, seconds: float) -> dict[str, Any]:
     """All methods on one model (or what an earlier run found)."""
     kept = folder / case.name / KEPT
-    if kept.is_file():
-        row: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    row = earlier(kept)
+    if row is not None:
         return row
     from auditor.child import behave
     from auditor.child.repair import context_of, sanitizers
-    from zoo.datasets import load_dataset
 
     manifest = manifest_of(case, folder)
     assert manifest is not None
     model = folder / case.name / f"model.{case.format}"
-    test = load_dataset(manifest.dataset.name, root=root, train=1000).test.shuffled(1)
-    given = min(500, len(test) * 2 // 3)
-    samples, rest = test.take(slice(0, given)), test.take(slice(given, given + 2000))
+    samples, rest = given_and_rest(manifest, root)
     params, arrays = stages.behave_request(
         model, CHECKS, samples, None, ScanOptions(data=samples), 60.0
     )
@@ -81,17 +80,9 @@ def measure(case: Case, folder: Path, root: Path | None, seconds: float) -> dict
 class Truth:
     """Accuracy and ASR of the attacker's own trigger on images no method saw."""
 
-    def __init__(self, classifier: Classifier, manifest: Any, rest: Any) -> None:
-        from zoo.poisoning import quantise
-
-        attack = manifest.attack
+    def __init__(self, classifier: Classifier, manifest: Manifest, rest: Images) -> None:
         self.classifier, self.rest = classifier, rest
-        everyone = attack.rule == "all-to-all"
-        target = -1 if everyone else attack.targets[0]
-        self.victims = np.flatnonzero(rest.labels != target)
-        wanted = (rest.labels + 1) % len(manifest.classes)
-        self.wanted = wanted[self.victims] if everyone else np.full(len(self.victims), target)
-        self.stamped = quantise(trigger_of(attack.triggers[0]).apply(rest.pixels[self.victims]))
+        self.stamped, self.wanted = attacked(manifest, rest)
 
     def of(self, repair: Repair | None, context: RepairContext | None = None) -> dict[str, float]:
         """Of the original, or of what `repair` makes of it."""
@@ -115,7 +106,7 @@ class Truth:
 
         return {
             "accuracy": float((labels(self.rest.pixels) == self.rest.labels).mean()),
-            "asr": float((labels(self.stamped) == self.wanted).mean()),
+            "asr": float((labels(self.stamped.pixels) == self.wanted).mean()),
         }
 
 

@@ -13,7 +13,7 @@ def finding(rule: str, severity: Severity, target: int | None = 8) -> Finding:
         rule=rule,
         severity=severity,
         title="A known trigger sends images to class 8",
-        evidence="square-4x4: 95.9% of 270 images go to class 8 (95 % interval 92.9% to 97.7%)",
+        evidence="square-4x4: 95.9% of 270 images go to class 8",
         why="",
         remedy="",
         target_class=target,
@@ -24,9 +24,7 @@ def test_a_copy_on_which_a_known_trigger_works_is_not_handed_out() -> None:
     outcome = Outcome()
     outcome.hear([finding("probe.trigger", Severity.HIGH)])
     said = outcome.objection(0.02, graph=False)
-    assert said == (
-        "a known trigger still works on the copy, square-4x4: 95.9% of 270 images go to class 8"
-    )
+    assert "still backdoored (A known trigger sends images to class 8)" in said
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,11 @@ _MOST_VALUES = 100_000_000
 def run(params: dict[str, Any], arrays: dict[str, Any], emit: Emit) -> Reply:
     """``params``: ``path``. Body: ``nodes`` (one string each), ``metadata``; nothing is run.
 
-    ONNX: operators by what they compute (``Relu -> name``), metadata entries. TorchScript: its
-    code, a line each; .pt2: its graph, a node each; other entries of the archives with a digest in
-    place of the content. The counters torch puts into names of classes (``___torch_mangle_7``)
-    depend on what else a process compiled and are left out; weights are compared apart.
+    ONNX: operators by what they compute (``Clip(x) -> y [digest of the attributes]``), metadata
+    entries. TorchScript: its code, a line each; .pt2: its graph, a node each; other entries of the
+    archives with a digest in place of the content. The counters torch puts into names of classes
+    (``___torch_mangle_7``) depend on what else a process compiled and are left out; weights are
+    compared apart.
     """
     path = Path(params["path"])
     artifact = open_artifact(path)
@@ -60,17 +61,27 @@ def _parts(name: str, content: bytes) -> list[str]:
         lines = _MANGLED.sub("", content.decode(errors="replace")).splitlines()
         return [f"{name}: {line.strip()}" for line in lines if line.strip()]
     if name.startswith("models/") and name.endswith(".json"):
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            graph = json.loads(content)["graph_module"]["graph"]
-            return [_exported(node) for node in graph["nodes"]]
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return _exported(name, json.loads(content))
     if name.endswith(".pkl"):
         content = _without_mangling(content)
-    return [f"{name} ({hashlib.sha256(content).hexdigest()[:16]})"]
+    return [f"{name} ({_digest(content)})"]
 
 
-def _exported(node: dict[str, Any]) -> str:
-    outputs = [out["as_tensor"]["name"] for out in node["outputs"] if "as_tensor" in out]
-    return f"{node['target']} -> {', '.join(outputs)}"
+def _exported(name: str, program: dict[str, Any]) -> list[str]:
+    """The nodes of a .pt2 graph with a digest of what they are given, and one of all the rest."""
+    nodes = program["graph_module"]["graph"].pop("nodes")
+    found = []
+    for node in nodes:
+        outputs = [out["as_tensor"]["name"] for out in node["outputs"] if "as_tensor" in out]
+        given = _digest(json.dumps([node["inputs"], node["outputs"]], sort_keys=True).encode())
+        found.append(f"{node['target']} -> {', '.join(outputs)} [{given}]")
+    rest = _digest(json.dumps(program, sort_keys=True).encode())
+    return [*found, f"{name} besides its nodes ({rest})"]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _without_mangling(pickled: bytes) -> bytes:
@@ -84,7 +95,9 @@ def _without_mangling(pickled: bytes) -> bytes:
 
 def _node(node: Any) -> str:
     domain = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
-    return f"{domain}{node.op_type} -> {', '.join(node.output)}"
+    given = b"".join(item.SerializeToString(deterministic=True) for item in node.attribute)
+    shown = f" [{_digest(given)}]" if given else ""
+    return f"{domain}{node.op_type}({', '.join(node.input)}) -> {', '.join(node.output)}{shown}"
 
 
 def _is_weight(name: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from auditor.checks.interface import Budget
 from auditor.findings import Json
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
-from auditor.sanitize.judge import GOOD_ASR, Judge, Tuned
+from auditor.sanitize.judge import GOOD_ASR, STILL_ALIVE, Judge, Tuned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ class _Search:
     @property
     def works(self) -> bool:
         """Whether the best leaves no recovered trigger that succeeds more than now and then."""
-        return self.best is not None and (self.best[1].asr or 0.0) <= _WORKING_ASR
+        return self.best is not None and (self.best[1].asr or 0.0) <= STILL_ALIVE
 
     def run(self, ordered: Sequence[Sanitizer]) -> None:
         """Try each while time is left; stop at a good one."""
@@ -142,8 +142,6 @@ def _tried(rows: Sequence[dict[str, Json]]) -> str:
 _LEAST_ORDER = 20
 _TOO_DEAR = "costs more accuracy than allowed"
 _ALIVE = "leaves a recovered trigger working"
-_WORKING_ASR = 0.1
-"""A copy that follows recovered triggers at most this often ends the search when time is up."""
 _NO_REPAIR = 0.5
 """A copy that follows a recovered trigger more often than this is not called repaired."""
 

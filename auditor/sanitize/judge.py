@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 GOOD_ASR = 0.03
 """Recovered triggers that succeed less often than this count as unlearned."""
+STILL_ALIVE = 0.1
+"""Above this ASR of a recovered trigger a copy must not be called repaired without a word."""
 
 _OF_THE_LIMIT = 0.85
 _TRIGGERED, _MOST_TRIGGERS = 200, 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -93,26 +94,27 @@ def _relatives(
 
     A repair that knows one of them alone may leave the attacker's own, which is another.
     """
-    convicted = {t.trigger.name: t for t in context.evidence.triggers if t.source == "probe"}
-    for target in sorted({t.target for t in convicted.values()}):
-        able = [
-            p
-            for p in screened
-            if p.target == target
-            and p.asr - p.baseline >= _WORKS
-            and p.trigger.family not in _TRANSFORMS
-            and p.trigger.name not in convicted
-            and not _spread_out(p.trigger, samples)
-        ]
-        kinds: dict[str, int] = {}
-        ranked = []
-        for probe in able:
-            kinds[probe.trigger.family] = kinds.get(probe.trigger.family, 0) + 1
-            ranked.append((kinds[probe.trigger.family], probe))
-        ranked.sort(key=lambda pair: pair[0])
-        for _, p in ranked[:_RELATIVES]:
-            size = _strength(p.trigger, samples)
-            yield RecoveredTrigger(p.trigger, p.target, p.asr, p.baseline, size, "probe")
+    convicted = [t for t in context.evidence.triggers if t.source == "probe"]
+    names = {t.trigger.name for t in convicted}
+    for target in sorted({t.target for t in convicted}):
+        seen: Counter[str] = Counter()
+        able: list[tuple[int, Probe]] = []
+        for probe in screened:
+            family = probe.trigger.family
+            if probe.target != target or probe.asr - probe.baseline < _WORKS:
+                continue
+            if family in _TRANSFORMS or probe.trigger.name in names:
+                continue
+            if not _spread_out(probe.trigger, samples):
+                able.append((seen[family], probe))
+                seen[family] += 1
+        able.sort(key=lambda pair: pair[0])  # the best of every family, then the second best
+        yield from (_recovered(probe, samples) for _, probe in able[:_RELATIVES])
+
+
+def _recovered(probe: Probe, samples: Images) -> RecoveredTrigger:
+    size = _strength(probe.trigger, samples)
+    return RecoveredTrigger(probe.trigger, probe.target, probe.asr, probe.baseline, size, "probe")
 
 
 def _eligible(context: BehaviourContext) -> Images:
@@ -244,16 +246,7 @@ def _judge(
             continue
         judged.add(probe.target)
         context.evidence.sure = True
-        context.evidence.triggers.append(
-            RecoveredTrigger(
-                probe.trigger,
-                probe.target,
-                probe.asr,
-                probe.baseline,
-                _strength(probe.trigger, samples),
-                "probe",
-            )
-        )
+        context.evidence.triggers.append(_recovered(probe, samples))
         yield _finding(probe, float(np.mean(rates)), follows)
         picture = before_after(before[:6], stamped[:6])
         yield Figure("probe-trigger", f"Clean and stamped with {probe.trigger.name}", picture)
