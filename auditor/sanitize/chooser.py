@@ -148,13 +148,13 @@ _NO_REPAIR = 0.5
 
 def _rank(seen: Tuned) -> tuple[float, ...]:
     """Recovered ASR first (in steps of 5 points), then random triggers against accuracy."""
-    asr = round(max(seen.asr, GOOD_ASR) * 20) / 20
+    asr = round(max(seen.asr - seen.natural, GOOD_ASR) * 20) / 20
     return (-asr, seen.accuracy - 0.5 * seen.moved)
 
 
 def _good(seen: Tuned, context: RepairContext) -> bool:
     beyond = seen.moved - (1 - seen.accuracy)
-    return bool(context.triggers) and seen.asr <= GOOD_ASR and beyond <= _GOOD_MOVED
+    return bool(context.triggers) and seen.clear and beyond <= _GOOD_MOVED
 
 
 def _try(

@@ -37,6 +37,7 @@ class Tuning:
     that clean images do not need fade. What is judged is the moving `average` of the weights (its
     memory, 0 for none; Izmailov et al., 2018): it loses less accuracy. `noise` is the standard
     deviation of what is added to clean images; it must be far below a trigger's amplitude.
+    Training ends early once so many judgements as `enough` were good (0: never).
     """
 
     learning_rate: float = 2e-3
@@ -53,6 +54,7 @@ class Tuning:
     decay: float = 0.0
     suspected: bool = False
     average: float = 0.0
+    enough: int = 0
 
 
 def learned_parameters(classifier: Classifier) -> list[str]:
@@ -91,6 +93,7 @@ def fine_tune(
     averaged = {name: value.detach().clone() for name, value in free.items()}
     judge = Judge(context)
     batches = _Batches(context, tuning)
+    good = 0
     for step in range(1, tuning.steps + 1):
         clean, seen = batches.draw(_apply(free, masks))
         with torch.no_grad():
@@ -103,8 +106,9 @@ def fine_tune(
         optimiser.step()
         _follow(averaged, free, min(tuning.average, step / (step + 10)))
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
-            judge.see(_apply(averaged, masks))
-            if context.budget.spent:
+            state = judge.see(_apply(averaged, masks))
+            good += state.acceptable and state.clear
+            if context.budget.spent or good == tuning.enough > 0:
                 break
     end = _apply(averaged, masks)
     judge.soften(_apply(base, masks))

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 from auditor.findings import Json
 from auditor.sanitize.interface import Repair, RepairContext
-from auditor.sanitize.measure import Stamped, twin_accuracy, twin_asr
+from auditor.sanitize.measure import Stamped, twin_accuracy, twin_asr, twin_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from auditor.samples.interface import Images
+    from auditor.triggers.interface import RecoveredTrigger
+
 GOOD_ASR = 0.03
-"""Recovered triggers that succeed less often than this count as unlearned."""
+"""Recovered triggers that succeed not more often than this, beyond the network's own mistakes of
+the same kind on clean images, count as unlearned."""
 STILL_ALIVE = 0.1
 """Above this ASR of a recovered trigger a copy must not be called repaired without a word."""
 
@@ -29,8 +33,9 @@ class Tuned:
     """Parameters by artifact name, with held-out `accuracy` and the highest recovered `asr`.
 
     `acceptable` says whether the accuracy stays within the allowed drop; `moved` is the share of
-    held-out images that random triggers still move. `end` is where the training came to, which may
-    be firmer and dearer than what is kept.
+    held-out images that random triggers still move; `natural` the share that the original network
+    gives a suspected class without any trigger. `end` is where the training came to, which may be
+    firmer and dearer than what is kept.
     """
 
     parameters: Mapping[str, Tensor]
@@ -38,6 +43,7 @@ class Tuned:
     asr: float
     acceptable: bool
     moved: float = 0.0
+    natural: float = 0.0
     end: Mapping[str, Tensor] | None = None
 
     def repair(self, method: str, record: Mapping[str, Json]) -> Repair:
@@ -46,13 +52,18 @@ class Tuned:
         return Repair(method, changes, record)
 
     @property
+    def clear(self) -> bool:
+        """Whether no recovered trigger succeeds more often than mistakes do without it."""
+        return self.asr <= GOOD_ASR + self.natural
+
+    @property
     def rank(self) -> tuple[bool, float, float, float]:
-        """Higher is better: acceptable, low ASR (below 3 % all are equal), unmoved, accurate."""
+        """Higher is better: acceptable, low ASR (once clear all are equal), unmoved, accurate."""
         if not self.acceptable:
             return (False, 0.0, 0.0, self.accuracy)
         return (
             True,
-            round(1 - max(self.asr, GOOD_ASR), 2),
+            round(1 - max(self.asr - self.natural, GOOD_ASR), 2),
             round(1 - self.moved, 2),
             self.accuracy,
         )
@@ -68,6 +79,7 @@ class Judge:
         ranked = sorted(context.triggers, key=lambda t: t.baseline - t.asr)
         self.triggers = ranked[:_MOST_TRIGGERS]
         self.accuracy = twin_accuracy(context.classifier, context.held_out)
+        self.natural = max((natural(context, self.few, t) for t in self.triggers), default=0.0)
         self.floor = self.accuracy - allowed_drop(context)
         self._best: Tuned | None = None
         self._last: Tuned | None = None
@@ -82,7 +94,8 @@ class Judge:
             default=0.0,
         )
         moved = self.stamped.moved(context.classifier, frozen)
-        seen = Tuned(frozen, accuracy, asr, accuracy >= self.floor - 1e-9, moved)
+        fine = accuracy >= self.floor - 1e-9
+        seen = Tuned(frozen, accuracy, asr, fine, moved, self.natural)
         self._last = seen
         if self._best is None or seen.rank > self._best.rank:
             self._best = seen
@@ -107,6 +120,14 @@ class Judge:
         """The best state seen; the last step is always judged."""
         assert self._best is not None
         return self._best
+
+
+def natural(context: RepairContext, images: Images, trigger: RecoveredTrigger) -> float:
+    """Share of `images` of other classes that the network gives the trigger's target untouched."""
+    others = images.pixels[images.labels != trigger.target]
+    if not len(others):
+        return 0.0
+    return float((twin_labels(context.classifier, others) == trigger.target).mean())
 
 
 def allowed_drop(context: RepairContext) -> float:

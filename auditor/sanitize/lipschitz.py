@@ -33,6 +33,7 @@ class LipschitzPruning(Sanitizer):
     doc = __doc__ or ""
     needs_samples = False
     order = 10
+    share = 0.15
 
     def repair(self, context: RepairContext) -> Repair | None:
         """The cut network, or None when no channel stands out or no layer has channels."""
@@ -43,6 +44,8 @@ class LipschitzPruning(Sanitizer):
         best: tuple[float, list[tuple[Block, Tensor]]] | None = None
         judge = Judge(context) if len(context.held_out) else None
         for u in _TRIED if judge is not None else (_DATA_FREE,):
+            if context.budget.spent:
+                break
             cut = outliers(found, bounds, u)
             if not cut:
                 continue

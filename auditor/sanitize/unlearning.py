@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from auditor.sanitize.finetune import Tuning, fine_tune, seconds_a_step
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
-from auditor.sanitize.judge import GOOD_ASR, Tuned
+from auditor.sanitize.judge import Tuned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,9 +23,9 @@ _COMMON = Tuning(
     decay=0.05, average=0.98,
 )  # fmt: skip
 _TRIES = (
-    replace(_COMMON, steps=400, rounds=3),
-    replace(_COMMON, steps=600, rounds=3, learning_rate=1e-3),
-    replace(_COMMON, steps=3000, judge_every=100, random=32, rounds=4),
+    replace(_COMMON, steps=400, rounds=3, enough=3),
+    replace(_COMMON, steps=600, rounds=3, learning_rate=1e-3, enough=3),
+    replace(_COMMON, steps=3000, judge_every=100, random=32, rounds=4, enough=2),
 )
 _GENTLE = (
     replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
@@ -70,10 +70,11 @@ class Unlearning(Sanitizer):
                 state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
             state.start = dict(tuned.end or tuned.parameters)
-            done = state.best.acceptable and state.best.asr <= GOOD_ASR
-            if done or context.budget.spent:
+            if (state.best.acceptable and state.best.clear) or context.budget.spent:
                 break
-            state.ended += 1
+            # Unlearned but too dear: only the last try, the longest, wins accuracy back.
+            last = len(state.tries) - 1
+            state.ended = max(state.ended + 1, last if tuned.clear and state.ended < last else 0)
         assert state.best is not None
         names = [t.trigger.name for t in context.triggers]
         return state.best.repair(
