@@ -17,8 +17,10 @@ from auditor.manifest import MANIFEST_SUFFIX, ManifestError, manifest_path, read
 if TYPE_CHECKING:
     from auditor.report.model import CheckRecord, Report
 
-CHECKS = ("data-free", "inversion")
+CHECKS = ("data-free", "inversion", "all-to-all")
 """Probing is left out: its library holds the triggers a zoo attacks with."""
+
+RULES = ("inversion.trigger", "inversion.all-to-all", "data-free.margin")
 
 AGAINST = {
     "neural-cleanse": "baseline.neural-cleanse",
@@ -137,8 +139,12 @@ def _row(job: Job, report: Report, seconds: float, cpu: float, truth: Truth) -> 
         found = checks[name].metrics.get("features") if name in checks else None
         if isinstance(found, dict):
             features.update({k: float(v) for k, v in found.items()})
-    findings = [f for f in report.findings if f.rule in ("inversion.trigger", "data-free.margin")]
-    passes = (_count(checks, "inversion", "inversion.passes"), _margin_passes(checks))
+    findings = [f for f in report.findings if f.rule in RULES]
+    passes = (
+        _count(checks, "inversion", "inversion.passes"),
+        _count(checks, "all-to-all", "all-to-all.passes"),
+        _margin_passes(checks),
+    )
     return Row(
         model=job.name,
         sha256=report.artifact.sha256,

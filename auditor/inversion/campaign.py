@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from auditor.checks.behaviour.controls import Reference
 from auditor.checks.interface import BehaviourContext, Budget
 from auditor.inversion.attraction import attraction
+from auditor.inversion.character import character, likeness
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly, gap
 from auditor.inversion.reference import linear_reference
@@ -44,7 +45,9 @@ class Result:
     """What one family came to. `gap` and `validation` are None when no class was reached.
 
     `attraction` is the share of answers changed by random disturbances that go to the gap's class;
-    `progress` the share of the steps that the budget allowed.
+    `progress` the share of the steps that the budget allowed; `character` what the smallest
+    trigger is like, and how far a second search agrees (``repeat``, a cosine, and ``log_repeat``,
+    the log of its size over the first's).
     """
 
     family: Family
@@ -54,6 +57,7 @@ class Result:
     validation: Validation | None = None
     attraction: float = 0.0
     progress: float = 1.0
+    character: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -132,6 +136,7 @@ def _features(result: Result) -> dict[str, float]:
         prefix + "log_spread": math.log(result.gap.spread),
         prefix + "log_share": math.log(max(result.gap.share, 1e-9)),
     }
+    out.update({prefix + name: value for name, value in result.character.items()})
     if found is not None:
         out[prefix + "asr"] = found.asr
         out[prefix + "baseline"] = found.baseline
@@ -242,7 +247,37 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
             float(refined.sizes[0]),
             work.context.seed,
         )
+        found.character = _characterise(work, family, refined, campaign)
     campaign.results.append(found)
+
+
+def _characterise(
+    work: _Work, family: Family, refined: Inversion, campaign: Campaign
+) -> dict[str, float]:
+    """What the smallest trigger is like; pixel families are searched once more, elsewhere begun."""
+    context, target = work.context, int(refined.targets[0])
+    trigger = family.trigger(refined.parameters, 0)
+    out = character(context.classifier, work.held_out, trigger, target, context.seed)
+    if not isinstance(family, Patch | Additive) or context.budget.spent:
+        return out
+    other = replace(work.settings, seed=work.settings.seed + 101, halvings=())
+    again = invert(
+        context.classifier.twin_logits,
+        work.images,
+        work.labels,
+        family,
+        refined.targets,
+        other,
+        lambda: context.budget.spent,
+    )
+    campaign.passes += again.passes
+    few = work.held_out.pixels[work.held_out.labels != target]
+    changes = [t.apply(few) - few for t in (trigger, family.trigger(again.parameters, 0))]
+    out["repeat"] = likeness(changes[0], changes[1]) if np.isfinite(again.sizes[0]) else 0.0
+    out["log_repeat"] = math.log(
+        min(CAP, max(1 / CAP, float(again.sizes[0] / max(refined.sizes[0], 1e-9))))
+    )
+    return out
 
 
 def split(samples: Images) -> tuple[Images, Images]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,9 @@ class AllToAll(BehaviourCheck):
                 if np.isfinite(s)
             ],
         )
+        features = traits(best)
+        context.evidence.features.update(features)
+        yield Metric("features", features)
         if best is not None:
             yield Metric("all-to-all.shift", best.by)
             yield Metric("all-to-all.gap", round(best.gap, 4))
@@ -82,6 +86,17 @@ class AllToAll(BehaviourCheck):
                 return
         if not search.complete:
             raise Incomplete("the time budget ended the search over shifts too early")
+
+
+def traits(best: Shift | None) -> dict[str, float]:
+    """Scale-free features for calibration; all zero where no shift was reached."""
+    if best is None:
+        return {"shifts.reached": 0.0, "shifts.merit": 0.0, "shifts.log_gap": 0.0}
+    return {
+        "shifts.reached": 1.0,
+        "shifts.merit": round(best.asr - best.control, 6),
+        "shifts.log_gap": round(math.log(max(best.gap, 1e-3)), 6),
+    }
 
 
 def suspicious(best: Shift) -> bool:
