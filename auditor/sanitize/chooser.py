@@ -21,7 +21,7 @@ from auditor.sanitize.judge import GOOD_ASR, STILL_ALIVE, Judge, Tuned
 if TYPE_CHECKING:
     from torch import Tensor
 
-_GOOD_MOVED = 0.12
+_GOOD_MOVED = 0.15
 """Random triggers that move fewer answers than this (beyond plain errors) end the search."""
 
 
@@ -60,7 +60,8 @@ class Choice:
 def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
     """Run `methods` in their order; stop when one is good and the rest could only be dearer.
 
-    Where none comes to a copy that works, methods that can go on get the reserve of time.
+    Where none comes to a copy that works although the audit is sure of a backdoor, methods that can
+    go on get the reserve of time.
     """
     has_samples = len(context.held_out) > 0
     ordered = sorted(methods, key=lambda method: method.order)
@@ -69,7 +70,7 @@ def choose(context: RepairContext, methods: Sequence[Sanitizer]) -> Choice:
     search = _Search(context, Judge(context) if has_samples else None)
     search.run(ordered)
     resuming = [method for method in ordered if method.resumes]
-    if has_samples and resuming and not search.works and context.reserve > 0:
+    if context.sure and has_samples and resuming and not search.works and context.reserve > 0:
         search.context = replace(context, budget=Budget(context.reserve, context.budget.clock))
         search.run(resuming)
     return Choice(

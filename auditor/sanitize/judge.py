@@ -22,7 +22,6 @@ the same kind on clean images, count as unlearned."""
 STILL_ALIVE = 0.1
 """Above this ASR of a recovered trigger a copy must not be called repaired without a word."""
 
-_OF_THE_LIMIT = 0.85
 _TRIGGERED, _MOST_TRIGGERS = 200, 6
 NO_EVIDENCE_DROP = 0.005
 """Accuracy a repair may cost where the audit is not sure of a trigger."""
@@ -131,10 +130,6 @@ def natural(context: RepairContext, images: Images, trigger: RecoveredTrigger) -
 
 
 def allowed_drop(context: RepairContext) -> float:
-    """What a repair may cost on held-out samples: next to nothing where nothing was found.
-
-    Somewhat less than the user's limit, because the best of several on few samples looks better
-    than it is.
-    """
-    limit = _OF_THE_LIMIT * context.max_accuracy_drop
+    """What a repair may cost on held-out samples: next to nothing where nothing was found."""
+    limit = context.max_accuracy_drop
     return limit if context.triggers and context.sure else min(limit, NO_EVIDENCE_DROP)

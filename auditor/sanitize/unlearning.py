@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMMON = Tuning(
-    learning_rate=2e-3, batch=80, noise=0.0, random=16, search=30, universal=16, suspected=True,
-    decay=0.05, average=0.98,
+    learning_rate=1.5e-3, batch=48, noise=0.0, random=12, search=30, universal=12, suspected=True,
+    decay=0.05, average=0.98, enough=2,
 )  # fmt: skip
 _TRIES = (
-    replace(_COMMON, steps=400, rounds=3, enough=3),
-    replace(_COMMON, steps=600, rounds=3, learning_rate=1e-3, enough=3),
-    replace(_COMMON, steps=3000, judge_every=100, random=32, rounds=4, enough=2),
+    replace(_COMMON, steps=800, rounds=3),
+    replace(_COMMON, steps=3000, judge_every=100, batch=64, random=32, universal=16, rounds=4),
 )
 _GENTLE = (
     replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
@@ -72,9 +71,7 @@ class Unlearning(Sanitizer):
             state.start = dict(tuned.end or tuned.parameters)
             if (state.best.acceptable and state.best.clear) or context.budget.spent:
                 break
-            # Unlearned but too dear: only the last try, the longest, wins accuracy back.
-            last = len(state.tries) - 1
-            state.ended = max(state.ended + 1, last if tuned.clear and state.ended < last else 0)
+            state.ended += 1
         assert state.best is not None
         names = [t.trigger.name for t in context.triggers]
         return state.best.repair(
