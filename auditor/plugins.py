@@ -49,6 +49,14 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.inversion.transforms:KernelFilter",
         "auditor.inversion.transforms:FlowField",
     ),
+    "audit.families": (
+        "auditor.inversion.families:Patch",
+        "auditor.inversion.families:Additive",
+        "auditor.inversion.whole_image:Limited",
+        "auditor.inversion.whole_image:Blend",
+        "auditor.inversion.transforms:Warping",
+        "auditor.inversion.transforms:Smoothing",
+    ),
     "audit.poison": (
         "auditor.poison.clustering:ActivationClustering",
         "auditor.poison.spectral:SpectralSignatures",

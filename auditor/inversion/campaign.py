@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from auditor import plugins
 from auditor.checks.behaviour.controls import Reference
 from auditor.checks.interface import BehaviourContext, Budget
 from auditor.inversion.attraction import attraction
 from auditor.inversion.character import character, likeness
 from auditor.inversion.families import Additive, Family, Patch
-from auditor.inversion.features import CAP, Gap, anomaly, gap
+from auditor.inversion.features import CAP, gap
 from auditor.inversion.reference import linear_reference
+from auditor.inversion.result import Campaign, Result
 from auditor.inversion.search import Inversion, Settings, invert
 from auditor.inversion.threads import measured_step
-from auditor.inversion.transforms import Smoothing, Warping
-from auditor.inversion.validate import Validation, validate
+from auditor.inversion.validate import validate
 from auditor.samples.interface import Images
 
 if TYPE_CHECKING:
     from auditor.inversion.search import Logits
-
-FAMILIES: dict[type[Family], float] = {Patch: 0.45, Additive: 0.7, Warping: 0.5, Smoothing: 0.8}
-"""In order, with the share of what is then left of the budget."""
-
-MIN_PROGRESS = 0.6
-"""Share of its steps a search must make to be judged: before, sizes only say who is quicker."""
 
 MARGIN_P = 1e-3
 """From here on MM-BD's p-value counts as a second opinion."""
@@ -38,112 +33,6 @@ FIT_SHARE = 0.6
 MANY_CLASSES = 40
 PRUNE_ABOVE = 12
 _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
-
-
-@dataclass(slots=True)
-class Result:
-    """What one family came to. `gap` and `validation` are None when no class was reached.
-
-    `attraction` is the share of answers changed by random disturbances that go to the gap's class;
-    `progress` the share of the steps that the budget allowed; `character` what the smallest
-    trigger is like, and how far a second search agrees (``repeat``, a cosine, and ``log_repeat``,
-    the log of its size over the first's).
-    """
-
-    family: Family
-    search: Inversion
-    reference: NDArray[np.float64] | None
-    gap: Gap | None
-    validation: Validation | None = None
-    attraction: float = 0.0
-    progress: float = 1.0
-    character: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Campaign:
-    """All families' results; `left_out` says in sentences what was not searched.
-
-    `margin_target` is the class whose margin stands out without any sample (MM-BD), if one does.
-    """
-
-    results: list[Result] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    classes: int = 0
-    passes: int = 0
-    margin_target: int | None = None
-
-    def strongest(self) -> Result | None:
-        """The pixel family's result with the largest honest gap, else another family's."""
-        named = [r for r in self.results if r.gap is not None]
-        return max(named, key=_honest, default=None)
-
-    def unfinished(self) -> str:
-        """Why nothing can be said (a pixel family was not searched far enough), or nothing."""
-        done = {r.family.name: r.progress for r in self.results}
-        short = [k.name for k in (Patch, Additive) if done.get(k.name, 0.0) < MIN_PROGRESS]
-        if not short:
-            return ""
-        return f"the time budget ended the search for {' and '.join(short)} triggers too early"
-
-    def features(self) -> dict[str, float]:
-        """A flat map of finite floats for calibration: ``inversion.patch.log_gap`` and so on."""
-        out: dict[str, float] = {"inversion.log_classes": math.log(max(2, self.classes))}
-        for result in self.results:
-            out.update(_features(result))
-        named = {r.family.name: r.gap.target for r in self.results if r.gap is not None}
-        if {"patch", "additive"} <= named.keys():
-            out["inversion.agree"] = float(named["patch"] == named["additive"])
-        return out
-
-    def table(self) -> list[dict[str, Any]]:
-        """One row a class: size and, for dropped classes, how far the search went."""
-        rows: dict[int, dict[str, Any]] = {}
-        for result in self.results:
-            name, search = result.family.name, result.search
-            for row, target in enumerate(search.targets.tolist()):
-                entry = rows.setdefault(target, {"class": target})
-                size = float(search.sizes[row])
-                if math.isfinite(size):
-                    entry[f"{name} size"] = round(size, 3)
-                    entry[f"{name} anomaly"] = round(anomaly(search.sizes, row), 2)
-                entry[f"{name} steps"] = int(search.steps[row])
-                found = result.validation
-                if found is not None and found.target == target:
-                    entry[f"{name} held-out ASR"] = round(found.asr, 4)
-                    entry[f"{name} control ASR"] = round(found.control, 4)
-        return [rows[key] for key in sorted(rows)]
-
-
-def _honest(result: Result) -> tuple[bool, float]:
-    """Pixel families first: a blur may reach one class only, which makes its gap infinite."""
-    pixels = isinstance(result.family, Patch | Additive)
-    return (pixels, result.gap.honest if result.gap is not None else 0.0)
-
-
-def _features(result: Result) -> dict[str, float]:
-    prefix = f"inversion.{result.family.name}."
-    if result.gap is None:
-        return {prefix + "reached": 0.0}
-    found = result.validation
-    out = {
-        prefix + "reached": 1.0,
-        prefix + "log_gap": math.log(result.gap.raw),
-        prefix + "log_relative_gap": math.log(max(result.gap.relative, 1.0 / CAP)),
-        prefix + "anomaly": result.gap.anomaly,
-        prefix + "attraction": result.attraction,
-        prefix + "log_second_gap": math.log(result.gap.second),
-        prefix + "log_spread": math.log(result.gap.spread),
-        prefix + "log_share": math.log(max(result.gap.share, 1e-9)),
-    }
-    out.update({prefix + name: value for name, value in result.character.items()})
-    if found is not None:
-        out[prefix + "asr"] = found.asr
-        out[prefix + "baseline"] = found.baseline
-        out[prefix + "control"] = found.control
-        out[prefix + "control_max"] = found.control_max
-        out[prefix + "follows"] = found.follows
-    return out
 
 
 @dataclass(slots=True)
@@ -162,6 +51,11 @@ class _Work:
     attraction: NDArray[np.float64]
 
 
+def families() -> list[type[Family]]:
+    """All registered trigger families in the order of their search."""
+    return [plugin.value for plugin in plugins.load("audit.families").plugins]
+
+
 def run_campaign(context: BehaviourContext) -> Campaign:
     """Search all families, each with its share of the budget; the linear reference likewise."""
     work = _prepare(context)
@@ -174,8 +68,8 @@ def run_campaign(context: BehaviourContext) -> Campaign:
 
     with measured_step(step) as seconds:
         work.settings = plan(context.classifier.classes, context.seed, seconds, context.budget.left)
-        for kind, share in FAMILIES.items():
-            budget = context.budget.share(share)
+        for kind in families():
+            budget = context.budget.share(kind.share)
             if budget.spent:
                 campaign.left_out.append(
                     f"Inversion did not search {kind.name} triggers (time budget)."

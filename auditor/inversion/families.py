@@ -33,6 +33,9 @@ class Family(ABC):
     steps: ClassVar[float] = 1.0
     """Share of the usual number of steps; less for families of few parameters."""
 
+    share: ClassVar[float] = 0.5
+    """Share of what is left of the time budget when its turn comes."""
+
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
 
@@ -62,6 +65,7 @@ class Patch(Family):
     """``(1 - m) x + m p``: mask and pattern (Neural Cleanse, Wang et al., 2019); size: sum of m."""
 
     name = "patch"
+    share = 0.35
     rate = 0.2
     weight = 0.5
 
@@ -98,6 +102,7 @@ class Additive(Family):
     """``clip(x + d)``: one perturbation for all images (universal perturbation); size = L2 of d."""
 
     name = "additive"
+    share = 0.45
     rate = 0.02
     weight = 2.0
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.findings import Severity
-from auditor.inversion.campaign import MIN_PROGRESS, Campaign, Result
+from auditor.inversion.result import MIN_PROGRESS, Campaign, Result
+
+_OTHER = 3.0
+"""Of a family without a measured bound of its own; such a family never accuses alone."""
 
 STRONG = {"patch": 2.2, "additive": 3.2, "warp": 3.0, "blur": 3.0}
 """Honest gap at which one family alone, confirmed on held-out images, is strong evidence.
@@ -31,6 +34,9 @@ families is then no second opinion."""
 MAX_SHARE = {"patch": 0.15, "additive": 0.35, "warp": 0.25, "blur": 0.2}
 """A trigger larger than this share of the image may be the class itself, painted over; a stronger
 blur or warp than this may make all images look alike."""
+
+_MOST = 0.3
+"""The same for a family without a measured bound."""
 
 ACCUSES = frozenset({"patch", "additive"})
 """Families that can be strong evidence by themselves. Blur and warp cannot: published clean
@@ -109,15 +115,17 @@ def _weak(result: Result, campaign: Campaign) -> bool:
 
 def _excess(result: Result) -> float:
     """How far above the family's own bound, so that families compare."""
-    return result.gap.honest / WEAK[result.family.name] if result.gap is not None else 0.0
+    return (
+        result.gap.honest / WEAK.get(result.family.name, _OTHER) if result.gap is not None else 0.0
+    )
 
 
 def _reaches(result: Result, bounds: dict[str, float]) -> bool:
     return (
         result.gap is not None
         and result.validation is not None
-        and result.gap.honest >= bounds[result.family.name]
-        and result.gap.share <= MAX_SHARE[result.family.name]
+        and result.gap.honest >= bounds.get(result.family.name, _OTHER)
+        and result.gap.share <= MAX_SHARE.get(result.family.name, _MOST)
         and result.progress >= MIN_PROGRESS
     )
 

@@ -73,6 +73,7 @@ class Smoothing(Family):
     """A 5 x 5 kernel, non-negative with sum 1; size = mean distance it moves light, in pixels."""
 
     name = "blur"
+    share = 0.8
     rate = 0.2
     weight = 1.0
     steps = 0.6

@@ -22,6 +22,7 @@ the same kind on clean images, count as unlearned."""
 STILL_ALIVE = 0.1
 """Above this ASR of a recovered trigger a copy must not be called repaired without a word."""
 
+_NOTHING = 0.01
 _TRIGGERED, _MOST_TRIGGERS = 200, 6
 NO_EVIDENCE_DROP = 0.005
 """Accuracy a repair may cost where the audit is not sure of a trigger."""
@@ -56,13 +57,18 @@ class Tuned:
         return self.asr <= GOOD_ASR + self.natural
 
     @property
+    def gone(self) -> bool:
+        """Whether they do not succeed more often at all: nothing is left to unlearn."""
+        return self.asr <= _NOTHING + self.natural
+
+    @property
     def rank(self) -> tuple[bool, float, float, float]:
-        """Higher is better: acceptable, low ASR (once clear all are equal), unmoved, accurate."""
+        """Higher is better: acceptable, low ASR (once gone all are equal), unmoved, accurate."""
         if not self.acceptable:
             return (False, 0.0, 0.0, self.accuracy)
         return (
             True,
-            round(1 - max(self.asr - self.natural, GOOD_ASR), 2),
+            round(1 - max(self.asr - self.natural, _NOTHING), 2),
             round(1 - self.moved, 2),
             self.accuracy,
         )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from auditor.findings import Severity
-from auditor.inversion.campaign import Campaign, Result
 from auditor.inversion.families import Additive, Patch
 from auditor.inversion.features import Gap
+from auditor.inversion.result import Campaign, Result
 from auditor.inversion.rule import judge
 from auditor.inversion.search import Inversion
 from auditor.inversion.validate import Validation

@@ -106,5 +106,18 @@ def test_the_reserve_is_spent_only_where_no_copy_works() -> None:
     assert [row["method"] for row in choose(enough, [Unlearning()]).rows] == ["unlearning"]
 
 
+def test_the_reserve_is_not_spent_where_the_audit_is_not_sure() -> None:
+    """A clean network that one family of trigger accuses is not worth minutes of training."""
+
+    class Goes(Nothing):
+        name: ClassVar[str] = "goes"
+        resumes: ClassVar[bool] = True
+
+    doubtful = dataclasses.replace(context(True), sure=False, reserve=60.0)
+    assert [row["method"] for row in choose(doubtful, [Goes()]).rows] == ["goes"]
+    certain = dataclasses.replace(doubtful, sure=True)
+    assert [row["method"] for row in choose(certain, [Goes()]).rows] == ["goes", "goes"]
+
+
 def test_nothing_to_change_is_said() -> None:
     assert choose(context(True), [Nothing()]).reason == "no method found anything it can change"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ import torch
 from auditor.checks.interface import Budget
 from auditor.child.repair import sanitizers
 from auditor.sanitize.channels import blocks, gains, silenced
+from auditor.sanitize.finetune import Tuning, fine_tune
 from auditor.sanitize.interface import Repair, RepairContext
+from auditor.sanitize.judge import Judge, Tuned
 from auditor.sanitize.lipschitz import lipschitz_bounds, outliers
 from auditor.sanitize.measure import paired_drop, twin_accuracy, twin_asr
 from auditor.sanitize.stamps import random_trigger, stamped
 from auditor.triggers.interface import RecoveredTrigger
+from auditor.triggers.patches import SparsePixels
 from tests.checks.behaviour.nets import TARGET, TRIGGER, classifier, samples, trained
 
 FOUND = RecoveredTrigger(TRIGGER, TARGET, 1.0, 0.0, 2.0, "test")
@@ -137,6 +141,42 @@ def test_the_same_seed_gives_the_same_unlearning() -> None:
     assert second is not None
     for name, value in first.changes.items():
         np.testing.assert_array_equal(value, second.changes[name])
+
+
+def test_a_networks_own_mistakes_are_no_living_trigger() -> None:
+    """A trigger that does nothing succeeds as often as the network errs."""
+    ctx = context(True)
+    shown = Judge(ctx).see({})
+    assert shown.asr > 0.9
+    assert not shown.clear
+    idle = RecoveredTrigger(SparsePixels(count=1, value=0.0, seed=0), TARGET, 0.1, 0.0, 1.0, "test")
+    wrong = ctx.held_out.labels.copy()
+    wrong[:60] = (TARGET + 1) % 10  # images of any class, now counted as of another than the target
+    erring = dataclasses.replace(
+        ctx, triggers=[idle], held_out=dataclasses.replace(ctx.held_out, labels=wrong)
+    )
+    judge = Judge(erring)
+    seen = judge.see({})
+    assert judge.natural > 0.03
+    assert seen.asr >= judge.natural - 0.02
+    assert seen.clear
+
+
+def test_training_ends_once_two_judgements_were_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    see = Judge.see
+
+    def counted(self: Judge, parameters: Mapping[str, torch.Tensor]) -> Tuned:
+        looks.append(see(self, parameters))
+        return looks[-1]
+
+    monkeypatch.setattr(Judge, "see", counted)
+    endless = Tuning(steps=1000, judge_every=20, learning_rate=0.0, enough=2, recovered=False)
+    fine_tune(context(False), {}, {}, endless)
+    assert len(looks) == 2
+    looks.clear()
+    fine_tune(context(False), {}, {}, dataclasses.replace(endless, steps=100, enough=0))
+    assert len(looks) == 5
 
 
 def test_random_triggers_stay_images_and_differ() -> None:

@@ -13,7 +13,7 @@ from auditor.checks.interface import BehaviourCheck, BehaviourContext, Incomplet
 from auditor.findings import Figure, Finding, Metric, Notice, Outcome, Severity
 
 if TYPE_CHECKING:
-    from auditor.inversion.campaign import Campaign, Result
+    from auditor.inversion.result import Campaign, Result
     from auditor.triggers.interface import RecoveredTrigger
 
 MIN_SAMPLES = 30

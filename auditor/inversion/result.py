@@ -1,0 +1,124 @@
+"""What a campaign of searches came to: per family, as features for calibration, as a table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditor.inversion.families import Additive, Family, Patch
+from auditor.inversion.features import CAP, Gap, anomaly
+from auditor.inversion.search import Inversion
+from auditor.inversion.validate import Validation
+
+MIN_PROGRESS = 0.6
+"""Share of its steps a search must make to be judged: before, sizes only say who is quicker."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What one family came to. `gap` and `validation` are None when no class was reached.
+
+    `attraction` is the share of answers changed by random disturbances that go to the gap's class;
+    `progress` the share of the steps that the budget allowed; `character` what the smallest
+    trigger is like, and how far a second search agrees (``repeat``, a cosine, and ``log_repeat``,
+    the log of its size over the first's).
+    """
+
+    family: Family
+    search: Inversion
+    reference: NDArray[np.float64] | None
+    gap: Gap | None
+    validation: Validation | None = None
+    attraction: float = 0.0
+    progress: float = 1.0
+    character: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Campaign:
+    """All families' results; `left_out` says in sentences what was not searched.
+
+    `margin_target` is the class whose margin stands out without any sample (MM-BD), if one does.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    classes: int = 0
+    passes: int = 0
+    margin_target: int | None = None
+
+    def strongest(self) -> Result | None:
+        """The pixel family's result with the largest honest gap, else another family's."""
+        named = [r for r in self.results if r.gap is not None]
+        return max(named, key=_honest, default=None)
+
+    def unfinished(self) -> str:
+        """Why nothing can be said (a pixel family was not searched far enough), or nothing."""
+        done = {r.family.name: r.progress for r in self.results}
+        short = [k.name for k in (Patch, Additive) if done.get(k.name, 0.0) < MIN_PROGRESS]
+        if not short:
+            return ""
+        return f"the time budget ended the search for {' and '.join(short)} triggers too early"
+
+    def features(self) -> dict[str, float]:
+        """A flat map of finite floats for calibration: ``inversion.patch.log_gap`` and so on."""
+        out: dict[str, float] = {"inversion.log_classes": math.log(max(2, self.classes))}
+        for result in self.results:
+            out.update(_features(result))
+        named = {r.family.name: r.gap.target for r in self.results if r.gap is not None}
+        if {"patch", "additive"} <= named.keys():
+            out["inversion.agree"] = float(named["patch"] == named["additive"])
+        return out
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a class: size and, for dropped classes, how far the search went."""
+        rows: dict[int, dict[str, Any]] = {}
+        for result in self.results:
+            name, search = result.family.name, result.search
+            for row, target in enumerate(search.targets.tolist()):
+                entry = rows.setdefault(target, {"class": target})
+                size = float(search.sizes[row])
+                if math.isfinite(size):
+                    entry[f"{name} size"] = round(size, 3)
+                    entry[f"{name} anomaly"] = round(anomaly(search.sizes, row), 2)
+                entry[f"{name} steps"] = int(search.steps[row])
+                found = result.validation
+                if found is not None and found.target == target:
+                    entry[f"{name} held-out ASR"] = round(found.asr, 4)
+                    entry[f"{name} control ASR"] = round(found.control, 4)
+        return [rows[key] for key in sorted(rows)]
+
+
+def _honest(result: Result) -> tuple[bool, float]:
+    """Pixel families first: a blur may reach one class only, which makes its gap infinite."""
+    pixels = isinstance(result.family, Patch | Additive)
+    return (pixels, result.gap.honest if result.gap is not None else 0.0)
+
+
+def _features(result: Result) -> dict[str, float]:
+    prefix = f"inversion.{result.family.name}."
+    if result.gap is None:
+        return {prefix + "reached": 0.0}
+    found = result.validation
+    out = {
+        prefix + "reached": 1.0,
+        prefix + "log_gap": math.log(result.gap.raw),
+        prefix + "log_relative_gap": math.log(max(result.gap.relative, 1.0 / CAP)),
+        prefix + "anomaly": result.gap.anomaly,
+        prefix + "attraction": result.attraction,
+        prefix + "log_second_gap": math.log(result.gap.second),
+        prefix + "log_spread": math.log(result.gap.spread),
+        prefix + "log_share": math.log(max(result.gap.share, 1e-9)),
+    }
+    out.update({prefix + name: value for name, value in result.character.items()})
+    if found is not None:
+        out[prefix + "asr"] = found.asr
+        out[prefix + "baseline"] = found.baseline
+        out[prefix + "control"] = found.control
+        out[prefix + "control_max"] = found.control_max
+        out[prefix + "follows"] = found.follows
+    return out
