@@ -13,6 +13,10 @@ from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly
 from auditor.inversion.search import Inversion
 from auditor.inversion.validate import Validation
+from auditor.inversion.whole_image import Blend, Limited
+
+PIXELS = (Patch, Additive, Limited, Blend)
+"""Families that write on pixels; what they find is comparable, also where images all look alike."""
 
 MIN_PROGRESS = 0.6
 """Share of its steps a search must make to be judged: before, sizes only say who is quicker."""
@@ -52,7 +56,7 @@ class Campaign:
     margin_target: int | None = None
 
     def strongest(self) -> Result | None:
-        """The pixel family's result with the largest honest gap, else another family's."""
+        """The pixel families' result with the largest honest gap, else another family's."""
         named = [r for r in self.results if r.gap is not None]
         return max(named, key=_honest, default=None)
 
@@ -72,6 +76,11 @@ class Campaign:
         named = {r.family.name: r.gap.target for r in self.results if r.gap is not None}
         if {"patch", "additive"} <= named.keys():
             out["inversion.agree"] = float(named["patch"] == named["additive"])
+        best = self.strongest()
+        if best is not None and best.gap is not None:
+            votes = [named.get(kind.name) == best.gap.target for kind in PIXELS]
+            out["inversion.votes"] = sum(votes) / len(votes)
+            out["inversion.target"] = float(best.gap.target)
         return out
 
     def table(self) -> list[dict[str, Any]]:
@@ -95,7 +104,7 @@ class Campaign:
 
 def _honest(result: Result) -> tuple[bool, float]:
     """Pixel families first: a blur may reach one class only, which makes its gap infinite."""
-    pixels = isinstance(result.family, Patch | Additive)
+    pixels = isinstance(result.family, PIXELS)
     return (pixels, result.gap.honest if result.gap is not None else 0.0)
 
 
