@@ -37,7 +37,7 @@ from auditor.stages import (
 )
 from auditor.version import __version__
 
-REAUDIT_SECONDS = 10.0
+REAUDIT_SECONDS = 8.0
 
 _COMPARED = ("accuracy", "probe", "inversion", "robustness.fgsm")
 _TRIGGER_RULES = ("graph.trigger",)
