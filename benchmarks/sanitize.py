@@ -176,6 +176,36 @@ def summary(rows: Iterable[dict[str, Any]], title: str) -> list[str]:
     ]
 
 
+def times(rows: list[dict[str, Any]]) -> str:
+    """How long the runs took, and how many kept to a minute."""
+    seconds = [row["seconds"] for row in rows]
+    quick = sum(value <= 60 for value in seconds)
+    return (
+        f"seconds: median {median(seconds):.0f}, largest {max(seconds):.0f}; at most 60 for "
+        f"{quick} of {len(rows)}"
+    )
+
+
+def markdown(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """A row a model, as docs/sanitize.md shows them."""
+    lines = [
+        "| attack | network | data | format | accuracy before, after | true ASR before, after "
+        "| method | s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        before, after = row["before"], row["after"] or row["before"]
+        cells = [
+            row["attack"].replace("-", " "), row["arch"], row["dataset"],
+            "ONNX" if row["format"] == "onnx" else "TorchScript",
+            f"{100 * before['accuracy']:.1f}, {100 * after['accuracy']:.1f} %",
+            f"{100 * before['asr']:.1f}, {100 * after['asr']:.1f} %" if "asr" in before else "",
+            row["method"] or "nothing written", f"{row['seconds']:.0f}",
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def tables(rows: list[dict[str, Any]]) -> list[str]:
     """Per attack, then all of each part."""
     out = []
@@ -189,7 +219,7 @@ def tables(rows: list[dict[str, Any]]) -> list[str]:
         out += summary(usual, f"{part}, all-to-one with wrong labels")
     out += summary([r for r in rows if r["attack"] in APART[:3]], "all-to-all and clean-label")
     out += summary([r for r in rows if r["attack"] == "clean"], "clean models")
-    return out
+    return [*out, times(rows)] if rows else out
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -207,6 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--seconds", type=float, default=requests.SANITIZE_SECONDS, help="time for repairs, each"
     )
     parser.add_argument("--quick", action="store_true", help="no second inversion of the copy")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the docs too")
     given = parser.parse_args(arguments)
     # On a shared machine a minute of wall time is a few seconds of work: --seconds makes up for it.
     requests.SANITIZE_SECONDS = given.seconds
@@ -223,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         rows.append(measure(case, given.folder, given.data_root, given.method, given.jobs))
         print(line(rows[-1]), flush=True)
-    print(*tables(rows), sep="\n")
+    print(*tables(rows), *(markdown(rows) if given.markdown else ()), sep="\n")
     return 0
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from auditor import stages
+from auditor import requests, stages
 from auditor.checks.interface import Budget
 from auditor.classifier import Classifier
 from auditor.manifest import Manifest
@@ -146,11 +146,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--part", default="test")
     parser.add_argument("--limit", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=24.0, help="for each method")
+    parser.add_argument(
+        "--seconds", type=float, default=requests.SANITIZE_SECONDS, help="for each method"
+    )
+    parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
     given = parser.parse_args(arguments)
     chosen = [c for c in cases() if c.part in given.part.split(",") and c.attack != "clean"]
     rows = []
-    for case in chosen[: given.limit]:
+    worker, workers = (int(number) for number in given.share.split("/"))
+    for case in chosen[: given.limit][worker::workers]:
         if manifest_of(case, given.folder) is None:
             build(case, given.folder, given.data_root)
         rows.append(measure(case, given.folder, given.data_root, given.seconds))

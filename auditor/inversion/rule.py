@@ -86,13 +86,13 @@ def judge(campaign: Campaign) -> Verdict:
 def _own_merit(result: Result, campaign: Campaign, doubts: list[str]) -> bool:
     """False for what clean networks do as well, unless a patch leads to the same class.
 
-    A blur that makes all images one class, and an added pattern towards the class where plain
-    noise leads anyway, are how ordinary networks fail.
+    A blur that makes all images one class, and a pattern over the image towards the class where
+    plain noise leads anyway, are how ordinary networks fail.
     """
     name = result.family.name
     if name in {"patch", "warp"}:
         return True
-    if name == "additive" and result.attraction < ATTRACTED:
+    if name in {"additive", "linf", "blend"} and result.attraction < ATTRACTED:
         return True
     target = result.gap.target if result.gap is not None else None
     patches = [r for r in campaign.results if r.family.name == "patch" and r.gap is not None]

@@ -24,7 +24,7 @@ class _Faint(Family):
 
     weight = 2.0
     rate = 0.1
-    steps = 0.8
+    steps = 0.6
     _begin: ClassVar[float] = -1.5
 
     @property

@@ -107,7 +107,7 @@ def fine_tune(
         _follow(averaged, free, min(tuning.average, step / (step + 10)))
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
             state = judge.see(_apply(averaged, masks))
-            good += state.acceptable and state.gone
+            good += state.acceptable and state.clear
             if context.budget.spent or good == tuning.enough > 0:
                 break
     end = _apply(averaged, masks)

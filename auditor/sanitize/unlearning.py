@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMMON = Tuning(
-    learning_rate=2e-3, batch=48, noise=0.0, random=12, search=30, universal=12, suspected=True,
+    learning_rate=1.5e-3, batch=48, noise=0.0, random=12, search=30, universal=12, suspected=True,
     decay=0.05, average=0.98,
 )  # fmt: skip
 _TRIES = (
     replace(_COMMON, steps=1000, rounds=4),
-    replace(
-        _COMMON, steps=3000, judge_every=100, batch=80, random=32, universal=16, rounds=4, enough=2
-    ),
+    replace(_COMMON, steps=3000, judge_every=100, batch=80, random=32, universal=16, rounds=4),
 )
 _GENTLE = (
     replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
     replace(_COMMON, steps=600, rounds=3, learning_rate=5e-4),
 )
 """For networks too slow for the many steps that would win back what large ones cost."""
+_ENOUGH = 2
+"""Good judgements after which a second turn ends: it costs the user more than the usual minute."""
 _SLOW = 0.15
 """Seconds a step, forwards and backwards."""
 
@@ -62,16 +62,19 @@ class Unlearning(Sanitizer):
         if not context.triggers:
             return None
         state: _State | None = context.memory.get(self.name)
+        enough = 0 if state is None else _ENOUGH
         if state is None:
             slow = seconds_a_step(context, _COMMON) > _SLOW
             state = context.memory[self.name] = _State(tries=_GENTLE if slow else _TRIES)
         while state.ended < len(state.tries):
-            tuned = fine_tune(context, state.start, {}, state.tries[state.ended])
+            tuning = replace(state.tries[state.ended], enough=enough)
+            tuned = fine_tune(context, state.start, {}, tuning)
             if state.best is None or tuned.rank > state.best.rank:
                 state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
             state.start = dict(tuned.end or tuned.parameters)
-            if (state.best.acceptable and state.best.gone) or context.budget.spent:
+            done = state.best.clear if enough else state.best.gone
+            if (state.best.acceptable and done) or context.budget.spent:
                 break
             state.ended += 1
         assert state.best is not None

@@ -12,6 +12,7 @@ from auditor.inversion.result import Campaign, Result
 from auditor.inversion.rule import judge
 from auditor.inversion.search import Inversion
 from auditor.inversion.validate import Validation
+from auditor.inversion.whole_image import Blend, Limited
 
 GOOD = Validation("patch", None, 3, 4.0, 0.98, 0.93, 0.99, 0.01, 0.02, 0.05, 0.0, 100)
 
@@ -69,6 +70,22 @@ def test_each_of_these_stops_it(stopper):
 def test_what_stopped_it_is_said(stopper):
     (doubt,) = judge(Campaign([result(Patch, 9.0, **stopper)])).doubts
     assert "Class 3" in doubt
+
+
+def test_a_blended_picture_asks_for_a_look_and_accuses_with_a_pixel_family():
+    assert severity(result(Blend, 6.0)) == Severity.MEDIUM
+    assert severity(result(Blend, 2.0)) is None
+    assert severity(result(Blend, 6.0), result(Additive, 1.6)) == Severity.HIGH
+    assert severity(result(Blend, 6.0), result(Additive, 1.6, target=4)) == Severity.MEDIUM
+    assert severity(result(Limited, 6.0, attraction=0.7)) is None
+
+
+def test_votes_are_the_share_of_pixel_families_that_name_the_strongest_class():
+    features = Campaign(
+        [result(Patch, 1.2, target=1), result(Additive, 4.0), result(Blend, 2.0)], classes=10
+    ).features()
+    assert features["inversion.target"] == 3.0
+    assert features["inversion.votes"] == 0.5
 
 
 def test_features_are_finite_floats():
