@@ -57,13 +57,8 @@ class Tuned:
         return self.asr <= GOOD_ASR + self.natural
 
     @property
-    def gone(self) -> bool:
-        """Whether they do not succeed more often at all: nothing is left to unlearn."""
-        return self.asr <= _NOTHING + self.natural
-
-    @property
     def rank(self) -> tuple[bool, float, float, float]:
-        """Higher is better: acceptable, low ASR (once gone all are equal), unmoved, accurate."""
+        """Higher is better: acceptable, low ASR (1 % beyond mistakes is none), unmoved, accurate."""
         if not self.acceptable:
             return (False, 0.0, 0.0, self.accuracy)
         return (

@@ -73,8 +73,9 @@ class Unlearning(Sanitizer):
                 state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
             state.start = dict(tuned.end or tuned.parameters)
-            done = state.best.clear if enough else state.best.gone
-            if (state.best.acceptable and done) or context.budget.spent:
+            # The first turn uses all its time: the attacker's own trigger dies later than ours.
+            done = bool(enough) and state.best.acceptable and state.best.clear
+            if done or context.budget.spent:
                 break
             state.ended += 1
         assert state.best is not None
