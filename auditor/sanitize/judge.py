@@ -58,7 +58,7 @@ class Tuned:
 
     @property
     def rank(self) -> tuple[bool, float, float, float]:
-        """Higher is better: acceptable, low ASR (1 % beyond mistakes is none), unmoved, accurate."""
+        """Higher is better: acceptable, low ASR (1 % above mistakes is 0), unmoved, accurate."""
         if not self.acceptable:
             return (False, 0.0, 0.0, self.accuracy)
         return (
