@@ -1,8 +1,9 @@
 """What a recovered trigger is like, beyond its size: the evidence where size says little.
 
 A network trained on few images is brittle: every class has a small universal perturbation, planted
-or not. A planted trigger is more: the network is surer under it than on ordinary images, follows it
-whatever it is laid on, gives in to half of it, and a second search finds it again.
+or not. A planted one should be more: the network is surer under it than on ordinary images, follows
+it whatever it is laid on, gives in to half of it, and a second search finds it again. Which of these
+tell anything is for a calibration to say; none convicts by itself.
 """
 
 from __future__ import annotations
