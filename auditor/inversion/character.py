@@ -2,8 +2,8 @@
 
 A network trained on few images is brittle: every class has a small universal perturbation, planted
 or not. A planted one should be more: the network is surer under it than on ordinary images, follows
-it whatever it is laid on, gives in to half of it, and a second search finds it again. Which of these
-tell anything is for a calibration to say; none convicts by itself.
+it whatever it is laid on, gives in to half of it, and a second search finds it again. Which of
+these tell anything is for a calibration to say; none convicts by itself.
 """
 
 from __future__ import annotations
