@@ -24,7 +24,9 @@ _COMMON = Tuning(
 )  # fmt: skip
 _TRIES = (
     replace(_COMMON, steps=1000, rounds=4),
-    replace(_COMMON, steps=3000, judge_every=100, batch=80, random=48, universal=16, rounds=4),
+    replace(
+        _COMMON, steps=3000, judge_every=100, batch=80, random=48, universal=16, rounds=4, enough=4
+    ),
 )
 _GENTLE = (
     replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
@@ -62,19 +64,20 @@ class Unlearning(Sanitizer):
         if not context.triggers:
             return None
         state: _State | None = context.memory.get(self.name)
-        enough = 0 if state is None else _ENOUGH
+        again = state is not None
         if state is None:
             slow = seconds_a_step(context, _COMMON) > _SLOW
             state = context.memory[self.name] = _State(tries=_GENTLE if slow else _TRIES)
         while state.ended < len(state.tries):
-            tuning = replace(state.tries[state.ended], enough=enough)
+            tuning = state.tries[state.ended]
+            tuning = replace(tuning, enough=_ENOUGH) if again else tuning
             tuned = fine_tune(context, state.start, {}, tuning)
             if state.best is None or tuned.rank > state.best.rank:
                 state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
             state.start = dict(tuned.end or tuned.parameters)
-            # The first turn uses all its time: the attacker's own trigger dies later than ours.
-            done = bool(enough) and state.best.acceptable and state.best.clear
+            # The first try is never the end: the attacker's own trigger dies later than ours.
+            done = tuning.enough > 0 and state.best.acceptable and state.best.clear
             if done or context.budget.spent:
                 break
             state.ended += 1
