@@ -149,7 +149,7 @@ _NO_REPAIR = 0.5
 
 def _rank(seen: Tuned) -> tuple[float, ...]:
     """Recovered ASR first (in steps of 5 points), then random triggers against accuracy."""
-    asr = round(max(seen.asr - seen.natural, GOOD_ASR) * 20) / 20
+    asr = round(max(seen.excess, GOOD_ASR) * 20) / 20
     return (-asr, seen.accuracy - 0.5 * seen.moved)
 
 

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 
 from auditor.findings import Json
 from auditor.sanitize.interface import Repair, RepairContext
-from auditor.sanitize.measure import Stamped, twin_accuracy, twin_asr, twin_labels
+from auditor.sanitize.measure import Stamped, twin_accuracy, twin_asr
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from auditor.samples.interface import Images
-    from auditor.triggers.interface import RecoveredTrigger
-
 GOOD_ASR = 0.03
-"""Recovered triggers that succeed not more often than this, beyond the network's own mistakes of
-the same kind on clean images, count as unlearned."""
+"""Recovered triggers that succeed not more often than this, beyond their baseline (what goes to
+their target without them), count as unlearned."""
 STILL_ALIVE = 0.1
 """Above this ASR of a recovered trigger a copy must not be called repaired without a word."""
 
@@ -33,9 +30,9 @@ class Tuned:
     """Parameters by artifact name, with held-out `accuracy` and the highest recovered `asr`.
 
     `acceptable` says whether the accuracy stays within the allowed drop; `moved` is the share of
-    held-out images that random triggers still move; `natural` the share that the original network
-    gives a suspected class without any trigger. `end` is where the training came to, which may be
-    firmer and dearer than what is kept.
+    held-out images that random triggers still move; `excess` the highest ASR of a recovered trigger
+    beyond its own baseline. `end` is where the training came to, which may be firmer and dearer
+    than what is kept.
     """
 
     parameters: Mapping[str, Tensor]
@@ -43,7 +40,7 @@ class Tuned:
     asr: float
     acceptable: bool
     moved: float = 0.0
-    natural: float = 0.0
+    excess: float = 0.0
     end: Mapping[str, Tensor] | None = None
 
     def repair(self, method: str, record: Mapping[str, Json]) -> Repair:
@@ -54,7 +51,7 @@ class Tuned:
     @property
     def clear(self) -> bool:
         """Whether no recovered trigger succeeds more often than mistakes do without it."""
-        return self.asr <= GOOD_ASR + self.natural
+        return self.excess <= GOOD_ASR
 
     @property
     def rank(self) -> tuple[bool, float, float, float]:
@@ -63,7 +60,7 @@ class Tuned:
             return (False, 0.0, 0.0, self.accuracy)
         return (
             True,
-            round(1 - max(self.asr - self.natural, _NOTHING), 2),
+            round(1 - max(self.excess, _NOTHING), 2),
             round(1 - self.moved, 2),
             self.accuracy,
         )
@@ -79,7 +76,6 @@ class Judge:
         ranked = sorted(context.triggers, key=lambda t: t.baseline - t.asr)
         self.triggers = ranked[:_MOST_TRIGGERS]
         self.accuracy = twin_accuracy(context.classifier, context.held_out)
-        self.natural = max((natural(context, self.few, t) for t in self.triggers), default=0.0)
         self.floor = self.accuracy - allowed_drop(context)
         self._best: Tuned | None = None
         self._last: Tuned | None = None
@@ -89,13 +85,13 @@ class Judge:
         context = self.context
         frozen = {n: v.detach().clone() for n, v in parameters.items()}
         accuracy = twin_accuracy(context.classifier, context.held_out, frozen)
-        asr = max(
-            (twin_asr(context.classifier, self.few, t, frozen) for t in self.triggers),
-            default=0.0,
-        )
+        rates = [twin_asr(context.classifier, self.few, t, frozen) for t in self.triggers]
+        beyond = [rate - t.baseline for rate, t in zip(rates, self.triggers, strict=True)]
         moved = self.stamped.moved(context.classifier, frozen)
         fine = accuracy >= self.floor - 1e-9
-        seen = Tuned(frozen, accuracy, asr, fine, moved, self.natural)
+        seen = Tuned(
+            frozen, accuracy, max(rates, default=0.0), fine, moved, max(beyond, default=0.0)
+        )
         self._last = seen
         if self._best is None or seen.rank > self._best.rank:
             self._best = seen
@@ -120,14 +116,6 @@ class Judge:
         """The best state seen; the last step is always judged."""
         assert self._best is not None
         return self._best
-
-
-def natural(context: RepairContext, images: Images, trigger: RecoveredTrigger) -> float:
-    """Share of `images` of other classes that the network gives the trigger's target untouched."""
-    others = images.pixels[images.labels != trigger.target]
-    if not len(others):
-        return 0.0
-    return float((twin_labels(context.classifier, others) == trigger.target).mean())
 
 
 def allowed_drop(context: RepairContext) -> float:

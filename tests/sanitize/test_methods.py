@@ -19,7 +19,6 @@ from auditor.sanitize.lipschitz import lipschitz_bounds, outliers
 from auditor.sanitize.measure import paired_drop, twin_accuracy, twin_asr
 from auditor.sanitize.stamps import random_trigger, stamped
 from auditor.triggers.interface import RecoveredTrigger
-from auditor.triggers.patches import SparsePixels
 from tests.checks.behaviour.nets import TARGET, TRIGGER, classifier, samples, trained
 
 FOUND = RecoveredTrigger(TRIGGER, TARGET, 1.0, 0.0, 2.0, "test")
@@ -143,23 +142,17 @@ def test_the_same_seed_gives_the_same_unlearning() -> None:
         np.testing.assert_array_equal(value, second.changes[name])
 
 
-def test_a_networks_own_mistakes_are_no_living_trigger() -> None:
-    """A trigger that does nothing succeeds as often as the network errs."""
+def test_what_goes_to_the_target_anyway_is_no_living_trigger() -> None:
+    """Judged is what each trigger adds to its own baseline, not to another's."""
     ctx = context(True)
-    shown = Judge(ctx).see({})
-    assert shown.asr > 0.9
-    assert not shown.clear
-    idle = RecoveredTrigger(SparsePixels(count=1, value=0.0, seed=0), TARGET, 0.1, 0.0, 1.0, "test")
-    wrong = ctx.held_out.labels.copy()
-    wrong[:60] = (TARGET + 1) % 10  # images of any class, now counted as of another than the target
-    erring = dataclasses.replace(
-        ctx, triggers=[idle], held_out=dataclasses.replace(ctx.held_out, labels=wrong)
-    )
-    judge = Judge(erring)
-    seen = judge.see({})
-    assert judge.natural > 0.03
-    assert seen.asr >= judge.natural - 0.02
-    assert seen.clear
+    working = Judge(ctx).see({})
+    assert working.excess > 0.9
+    assert not working.clear
+    usual = dataclasses.replace(FOUND, baseline=working.asr)
+    assert Judge(dataclasses.replace(ctx, triggers=[usual])).see({}).clear
+    both = Judge(dataclasses.replace(ctx, triggers=[usual, FOUND])).see({})
+    assert both.excess == pytest.approx(working.excess)
+    assert not both.clear
 
 
 def test_training_ends_once_two_judgements_were_good(monkeypatch: pytest.MonkeyPatch) -> None:
