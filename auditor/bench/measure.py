@@ -21,6 +21,7 @@ CHECKS = ("data-free", "inversion", "all-to-all")
 """Probing is left out: its library holds the triggers a zoo attacks with."""
 
 RULES = ("inversion.trigger", "inversion.all-to-all", "data-free.margin")
+"""Rules of the findings these checks raise."""
 
 AGAINST = {
     "neural-cleanse": "baseline.neural-cleanse",

@@ -32,6 +32,9 @@ MARGIN_P = 1e-3
 FIT_SHARE = 0.6
 MANY_CLASSES = 40
 PRUNE_ABOVE = 12
+_FITS = 0.25
+"""Share of the budget that a whole search may need: less than what patch and additive each get."""
+
 _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
 
 
@@ -141,15 +144,18 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
             float(refined.sizes[0]),
             work.context.seed,
         )
-        found.character = _characterise(work, family, refined, campaign)
+        found.character = _characterise(work, search, refined, campaign)
     campaign.results.append(found)
 
 
 def _characterise(
-    work: _Work, family: Family, refined: Inversion, campaign: Campaign
+    work: _Work, search: Inversion, refined: Inversion, campaign: Campaign
 ) -> dict[str, float]:
-    """What the smallest trigger is like; pixel families are searched once more, elsewhere begun."""
-    context, target = work.context, int(refined.targets[0])
+    """What the smallest trigger is like; patch and additive are searched again from another start.
+
+    The second search has the goal of the first, not of the refinement, so that sizes compare.
+    """
+    context, family, target = work.context, search.family, int(refined.targets[0])
     trigger = family.trigger(refined.parameters, 0)
     out = character(context.classifier, work.held_out, trigger, target, context.seed)
     if not isinstance(family, Patch | Additive) or context.budget.spent:
@@ -168,9 +174,8 @@ def _characterise(
     few = work.held_out.pixels[work.held_out.labels != target]
     changes = [t.apply(few) - few for t in (trigger, family.trigger(again.parameters, 0))]
     out["repeat"] = likeness(changes[0], changes[1]) if np.isfinite(again.sizes[0]) else 0.0
-    out["log_repeat"] = math.log(
-        min(CAP, max(1 / CAP, float(again.sizes[0] / max(refined.sizes[0], 1e-9))))
-    )
+    ratio = float(again.sizes[0] / max(float(search.sizes.min()), 1e-9))
+    out["log_repeat"] = math.log(min(CAP, max(1 / CAP, ratio)))
     return out
 
 
@@ -193,7 +198,7 @@ def plan(classes: int, seed: int, step_seconds: float, seconds: float) -> Settin
     `step_seconds` is what one step over all classes takes; `seconds` is what all families have.
     """
     usual = settings_for(classes, seed)
-    if usual.steps * step_seconds <= 0.4 * seconds or not np.isfinite(seconds):
+    if usual.steps * step_seconds <= _FITS * seconds or not np.isfinite(seconds):
         return usual
     return replace(usual, batch=8, halvings=Settings().halvings)
 

@@ -66,9 +66,10 @@ class AllToAll(BehaviourCheck):
                 if np.isfinite(s)
             ],
         )
-        features = traits(best)
-        context.evidence.features.update(features)
-        yield Metric("features", features)
+        if best is not None or search.complete:  # cut short, "no shift" would be no measurement
+            features = traits(best)
+            context.evidence.features.update(features)
+            yield Metric("features", features)
         if best is not None:
             yield Metric("all-to-all.shift", best.by)
             yield Metric("all-to-all.gap", round(best.gap, 4))
