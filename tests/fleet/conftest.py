@@ -9,6 +9,7 @@ from auditor.fleet.cluster import pool_for
 from auditor.fleet.driver import FleetOptions, run_fleet
 from auditor.fleet.pools import HerePool
 from auditor.options import ScanOptions
+from tests.fleet.models import write, write_hostile
 
 
 @pytest.fixture
@@ -25,6 +26,19 @@ def fleet(tmp_path):
         return run_fleet(wanted, pool)
 
     return run
+
+
+@pytest.fixture
+def models(tmp_path):
+    folder = tmp_path / "models"
+    write(folder / "a.onnx", 1)
+    write(folder / "sub" / "no-extension", 2)
+    write_hostile(folder / "sub" / "bad.onnx", 3)
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "README.md").write_text("about")
+    (folder / "samples.npz").write_bytes(b"PK\x05\x06" + bytes(18))
+    (folder / ".hidden.onnx").write_bytes(b"")
+    return folder
 
 
 @pytest.fixture

@@ -59,3 +59,13 @@ def write_hostile(path: Path, seed: int = 0) -> Path:
     entry.key, entry.value = "location", "../../../etc/passwd"
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def by_name(index):
+    """The index's entries by file name."""
+    return {Path(m["model"]).name: m for m in index["models"]}
+
+
+def events(log, name):
+    """The log's lines of one kind."""
+    return [line for line in log() if line["event"] == name]
