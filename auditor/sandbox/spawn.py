@@ -41,6 +41,10 @@ def environment(home: str, threads: int | None) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(home),
         # joblib would try to create semaphores and warn about not being allowed to.
         "JOBLIB_MULTIPROCESSING": "0",
+        # glibc would give every large tensor back to the kernel and fetch it, zeroed, anew: a third
+        # of a gradient step. Limits hold all the same: what counts is memory in use at once.
+        "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+        "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
         # onnxruntime's own builds report their use to its maker, on Linux and macOS as well since
         # its pull request 27379.
         "ORT_DISABLE_TELEMETRY": "1",
