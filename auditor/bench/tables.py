@@ -75,6 +75,7 @@ def results(rows: Sequence[Row], calibration: Calibration | None = None, seed: i
     tables = [
         _overall(detectors),
         _false_alarms(detectors),
+        _by(ours, "label rule", lambda r: r.truth.rule),
         _by(ours, "attack", lambda r: f"{r.truth.rule} {r.truth.family}"),
         _by(ours, "architecture", lambda r: r.truth.architecture),
         _by(ours, "data set", lambda r: r.truth.dataset),
@@ -161,10 +162,11 @@ def _by(d: Detector, word: str, group: Callable[[Row], str]) -> Table:
     """Backdoored models of each group against all clean ones of the bench (of the same data set or
     architecture where it is grouped by those)."""
     rows = []
-    names = sorted({group(r) for r in d.rows if word != "attack" or r.truth.backdoored})
+    of_attacks = word in {"attack", "label rule"}
+    names = sorted({group(r) for r in d.rows if r.truth.backdoored or not of_attacks})
     for name in names:
         inside = np.array([group(r) == name for r in d.rows])
-        mask = inside | ~d.truth if word == "attack" else inside
+        mask = inside | ~d.truth if of_attacks else inside
         rows.append((name, *_line(d, mask, inside)))
     columns = (word, "backdoored", "ROC-AUC", "flagged", "target named", "median probability")
     notes = _weak(rows) if word == "attack" else ()

@@ -44,6 +44,13 @@ def test_an_attack_nobody_sees_is_named_as_weak():
     assert notes == ["Weak: all-to-one warp."]
 
 
+def test_rules_of_labelling_are_shown_apart_each_against_all_clean_models():
+    shown = next(t for t in results(rows()).tables if t.title.startswith("Per label rule"))
+    assert [line[0] for line in shown.rows] == ["all-to-one"]
+    assert shown.rows[0][1] == "24"
+    assert shown.rows[0][2] != "-"
+
+
 def test_a_model_is_never_judged_by_a_fit_that_saw_its_attack(monkeypatch):
     from auditor.bench import detectors
 
