@@ -35,6 +35,7 @@ PRUNE_ABOVE = 12
 _FITS = 0.25
 """Share of the budget that a whole search may need: less than what patch and additive each get."""
 
+_LEAST_BATCH = 8
 _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
 
 
@@ -109,7 +110,11 @@ def _prepare(context: BehaviourContext) -> _Work:
 
 def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> None:
     """One family: the search, the yardstick, the gap, and the smallest trigger validated."""
-    settings = replace(work.settings, steps=round(family.steps * work.settings.steps))
+    settings = replace(
+        work.settings,
+        steps=round(family.steps * work.settings.steps),
+        batch=max(_LEAST_BATCH, round(family.images * work.settings.batch)),
+    )
     search = invert(
         work.context.classifier.twin_logits,
         work.images,

@@ -33,6 +33,9 @@ class Family(ABC):
     steps: ClassVar[float] = 1.0
     """Share of the usual number of steps; less for families of few parameters."""
 
+    images: ClassVar[float] = 1.0
+    """Share of the usual number of images a step; less for families that only second others."""
+
     share: ClassVar[float] = 0.5
     """Share of what is left of the time budget when its turn comes."""
 

@@ -30,6 +30,7 @@ class Settings:
     """Hyper-parameters of a search; the defaults are what the check uses at up to 40 classes.
 
     `halvings` are (share of the steps, share of the targets kept); never fewer than `least` stay.
+    After `give_up` of the steps a search ends in which no target was reached at all.
     """
 
     steps: int = 100
@@ -39,6 +40,7 @@ class Settings:
     memory: float = 0.8
     halvings: tuple[tuple[float, float], ...] = ((0.4, 0.6), (0.65, 0.4))
     least: int = 4
+    give_up: float = 0.6
     seed: int = 0
 
 
@@ -153,6 +155,9 @@ def invert(
         arms.step(gradients, family.rate, number)
         if number in cuts:
             _halve(result, arms, max(settings.least, round(cuts[number] * count)))
+        hopeless = number >= settings.give_up * settings.steps
+        if hopeless and not np.isfinite(result.sizes).any():
+            break
         if spent() and number < settings.steps:
             result.complete = False
             break

@@ -77,6 +77,7 @@ class Smoothing(Family):
     rate = 0.2
     weight = 1.0
     steps = 0.6
+    images = 0.5
 
     @property
     def unit(self) -> float:
@@ -117,6 +118,7 @@ class Warping(Family):
     rate = 0.15
     weight = 2.0
     steps = 0.6
+    images = 0.5
 
     @property
     def unit(self) -> float:

@@ -25,6 +25,7 @@ class _Faint(Family):
     weight = 2.0
     rate = 0.1
     steps = 0.6
+    images = 0.5
     _begin: ClassVar[float] = -1.5
 
     @property
