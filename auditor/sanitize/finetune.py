@@ -12,7 +12,7 @@ import numpy as np
 from auditor.sanitize.adversaries import Adversaries
 from auditor.sanitize.interface import RepairContext
 from auditor.sanitize.judge import Judge, Tuned
-from auditor.sanitize.stamps import stamped
+from auditor.sanitize.stamps import Stamps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +99,7 @@ def fine_tune(
         with torch.no_grad():
             wanted = classifier.twin_logits(clean).softmax(1)
         logits = classifier.twin_logits(seen, _apply(free, masks))
+        batches.learn(wanted, logits)
         loss = functional.cross_entropy(logits, wanted)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
@@ -165,13 +166,18 @@ class _Batches:
     def __init__(self, context: RepairContext, tuning: Tuning) -> None:
         self.context, self.tuning = context, tuning
         self.rng = np.random.default_rng(context.seed)
+        self.stamps = Stamps(self.rng)
+        self.targets = sorted({t.target for t in context.triggers}) if tuning.suspected else []
         self.steps = 0
         self.bank: Adversaries | None = None
         if tuning.rounds:
             classifier = context.classifier
-            targets = sorted({t.target for t in context.triggers}) if tuning.suspected else []
             self.bank = Adversaries(
-                classifier.image_shape, classifier.classes, context.seed, tuning.search, targets
+                classifier.image_shape,
+                classifier.classes,
+                context.seed,
+                tuning.search,
+                self.targets,
             )
 
     def draw(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -188,7 +194,7 @@ class _Batches:
         if tuning.random:
             more = np.roll(clean, 1, axis=0)[: tuning.random]
             parts.append(more)
-            carried.append(stamped(more, rng))
+            carried.append(self.stamps.stamp(more))
         before = torch.from_numpy(np.concatenate(parts)).to(device)
         after = torch.from_numpy(np.concatenate(carried)).to(device)
         if self.bank is None:
@@ -197,6 +203,20 @@ class _Batches:
         return torch.cat([before, more_images]), torch.cat(
             [after, self.bank.stamp(more_images, tuning.arms)]
         )
+
+    def learn(self, wanted: Tensor, logits: Tensor) -> None:
+        """Told what the teacher (N, K) and the network (N, K) say of the last batch.
+
+        An image follows its random trigger when its answer is another and, where classes are
+        suspected, one of them.
+        """
+        few = slice(self.tuning.batch, self.tuning.batch + self.tuning.random)
+        before = wanted[few].argmax(1).cpu().numpy()
+        after = logits[few].detach().argmax(1).cpu().numpy()
+        followed = before != after
+        if self.targets:
+            followed &= np.isin(after, self.targets)
+        self.stamps.learn(followed)
 
     def _search(self, parameters: Mapping[str, Tensor]) -> None:
         """A new round of universal triggers when one is due."""

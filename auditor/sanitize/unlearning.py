@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMMON = Tuning(
-    learning_rate=2e-3, batch=48, noise=0.0, random=32, search=30, universal=12, suspected=True,
+    learning_rate=2e-3, batch=48, noise=0.0, random=64, search=30, universal=12, suspected=True,
     decay=0.05, average=0.98,
 )  # fmt: skip
 _TRIES = (
     replace(_COMMON, steps=1000, rounds=4),
-    replace(
-        _COMMON, steps=3000, judge_every=100, batch=80, random=48, universal=16, rounds=4, enough=4
-    ),
+    replace(_COMMON, steps=3000, judge_every=100, rounds=4, enough=4),
 )
 _GENTLE = (
     replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
