@@ -27,7 +27,7 @@ def test_stamps_keep_shape_and_range_and_change_something():
     seen = Stamps(np.random.default_rng(1)).stamp(images())
     assert seen.shape == (24, 1, 12, 12)
     assert seen.dtype == np.float32
-    assert 0 <= seen.min()
+    assert seen.min() >= 0
     assert seen.max() <= 1
     assert not np.array_equal(seen, images())
 
