@@ -55,6 +55,16 @@ class Verdict:
     supporting: tuple[Result, ...]
     doubts: tuple[str, ...] = ()
 
+    @property
+    def firm(self) -> bool:
+        """Whether a repair may spend accuracy on it: HIGH, or one family beyond its strong bound.
+
+        Not a blur, under which clean networks collapse as well.
+        """
+        if self.severity is not None and self.severity >= Severity.HIGH:
+            return True
+        return any(r.family.name != "blur" and _reaches(r, STRONG) for r in self.supporting)
+
 
 def judge(campaign: Campaign) -> Verdict:
     """HIGH for strong evidence, or weak evidence with another family that agrees; else MEDIUM."""

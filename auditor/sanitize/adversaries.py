@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from auditor.sanitize.mining import Mining
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -49,6 +51,8 @@ class Adversaries:
         self.suspected = tuple(suspected)
         self.rounds: list[list[tuple[Family, Parameters]]] = []
         self.rng = np.random.default_rng([seed, 3])
+        count = len(self.families)
+        self.mining = Mining(np.full(count, 1 / count), self.rng)
 
     def search(
         self, logits: Logits, images: Tensor, labels: Tensor, spent: Callable[[], bool]
@@ -73,19 +77,19 @@ class Adversaries:
         present = np.arange(self.classes)
         return np.sort(self.rng.permutation(present)[:_MOST_CLASSES]).astype(np.int64)
 
-    def stamp(self, images: Tensor, arms: int) -> Tensor:
-        """`images` (N, C, H, W), cut into `arms` parts with one trigger each."""
+    def stamp(self, images: Tensor, group: int) -> Tensor:
+        """`images` (N, C, H, W), every `group` of them with another trigger."""
         import torch
 
-        parts = [self._one(part) for part in images.chunk(arms)]
-        return torch.cat(parts)
+        dealt = self.mining.deal(len(images), group)
+        return torch.cat([self._one(images[part], kind) for kind, part in dealt])
 
-    def _one(self, images: Tensor) -> Tensor:
+    def _one(self, images: Tensor, kind: int) -> Tensor:
         import torch
 
         latest = self.rng.random() < 0.5
         found = self.rounds[-1 if latest else int(self.rng.integers(len(self.rounds)))]
-        family, parameters = found[int(self.rng.integers(len(found)))]
+        family, parameters = found[kind]
         row = int(self.rng.integers(len(parameters[0])))
         with torch.no_grad():
             return family.apply(tuple(p[row : row + 1] for p in parameters), images[None])[0]

@@ -12,6 +12,7 @@ import numpy as np
 from auditor.sanitize.adversaries import Adversaries
 from auditor.sanitize.interface import RepairContext
 from auditor.sanitize.judge import Judge, Tuned
+from auditor.sanitize.mining import Mining
 from auditor.sanitize.stamps import Stamps
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _SLACK = 0.1
+_GROUP = 8
+"""Images of a batch that share a trigger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,10 @@ class Tuning:
     """Adam's settings and what a batch holds.
 
     Every `judge_every` steps held-out samples decide what is kept. `batch` clean images always;
-    half of them carry a recovered trigger when `recovered` is set and there is one; `random` more
-    carry a random trigger each (`auditor.sanitize.stamps`); in `rounds`
+    half of them carry recovered triggers when `recovered` is set and there are any; `random` more
+    carry random triggers (`auditor.sanitize.stamps`); in `rounds`
     universal triggers are searched (`auditor.sanitize.adversaries`, `search` steps each), and
-    `universal` images more carry them, `arms` different ones a batch; with `suspected` only
+    `universal` images more carry them; with `suspected` only
     towards the targets of the recovered triggers. `decay` is AdamW's: weights
     that clean images do not need fade. What is judged is the moving `average` of the weights (its
     memory, 0 for none; Izmailov et al., 2018): it loses less accuracy. `noise` is the standard
@@ -50,7 +53,6 @@ class Tuning:
     rounds: int = 0
     search: int = 50
     universal: int = 32
-    arms: int = 4
     decay: float = 0.0
     suspected: bool = False
     average: float = 0.0
@@ -167,6 +169,8 @@ class _Batches:
         self.context, self.tuning = context, tuning
         self.rng = np.random.default_rng(context.seed)
         self.stamps = Stamps(self.rng)
+        known = len(context.triggers) if tuning.recovered else 0
+        self.known = Mining(np.full(known, 1 / max(1, known)), self.rng)
         self.targets = sorted({t.target for t in context.triggers}) if tuning.suspected else []
         self.steps = 0
         self.bank: Adversaries | None = None
@@ -184,39 +188,44 @@ class _Batches:
         """(clean, seen), both (N, C, H, W) on the classifier's device."""
         import torch
 
-        tuning, rng = self.tuning, self.rng
+        tuning = self.tuning
         device = self.context.classifier.device
         self._search(parameters)
         self.steps += 1
-        pixels = self.context.train.pixels
-        clean = _augmented(pixels[rng.integers(0, len(pixels), tuning.batch)], tuning, rng)
+        clean = self._images(tuning.batch)
         parts, carried = [clean], [self._recovered(clean)]
         if tuning.random:
-            more = np.roll(clean, 1, axis=0)[: tuning.random]
-            parts.append(more)
-            carried.append(self.stamps.stamp(more))
+            parts.append(self._images(tuning.random))
+            carried.append(self.stamps.stamp(parts[-1]))
         before = torch.from_numpy(np.concatenate(parts)).to(device)
         after = torch.from_numpy(np.concatenate(carried)).to(device)
         if self.bank is None:
             return before, after
-        more_images = before[: tuning.batch].roll(2, 0)[: tuning.universal]
+        more_images = torch.from_numpy(self._images(tuning.universal)).to(device)
         return torch.cat([before, more_images]), torch.cat(
-            [after, self.bank.stamp(more_images, tuning.arms)]
+            [after, self.bank.stamp(more_images, _GROUP)]
         )
+
+    def _images(self, count: int) -> NDArray[np.float32]:
+        """`count` training images drawn with replacement, augmented."""
+        pixels = self.context.train.pixels
+        return _augmented(pixels[self.rng.integers(0, len(pixels), count)], self.tuning, self.rng)
 
     def learn(self, wanted: Tensor, logits: Tensor) -> None:
         """Told what the teacher (N, K) and the network (N, K) say of the last batch.
 
-        An image follows its random trigger when its answer is another and, where classes are
-        suspected, one of them.
+        An image follows its trigger when its answer is another and, where classes are suspected,
+        one of them.
         """
-        few = slice(self.tuning.batch, self.tuning.batch + self.tuning.random)
-        before = wanted[few].argmax(1).cpu().numpy()
-        after = logits[few].detach().argmax(1).cpu().numpy()
+        before, after = (scores.argmax(1).cpu().numpy() for scores in (wanted, logits.detach()))
         followed = before != after
         if self.targets:
             followed &= np.isin(after, self.targets)
-        self.stamps.learn(followed)
+        batch, last = self.tuning.batch, self.tuning.batch + self.tuning.random
+        self.known.learn(followed[:batch])
+        self.stamps.mining.learn(followed[batch:last])
+        if self.bank is not None:
+            self.bank.mining.learn(followed[last:])
 
     def _search(self, parameters: Mapping[str, Tensor]) -> None:
         """A new round of universal triggers when one is due."""
@@ -236,12 +245,12 @@ class _Batches:
         )
 
     def _recovered(self, clean: NDArray[np.float32]) -> NDArray[np.float32]:
-        triggers = self.context.triggers
-        if not triggers or not self.tuning.recovered:
-            return clean
+        """`clean` with recovered triggers on its first half."""
         half = len(clean) // 2
-        trigger = triggers[int(self.rng.integers(len(triggers)))].trigger
-        return np.concatenate([trigger.apply(clean[:half]), clean[half:]])
+        triggers = self.context.triggers
+        dealt = self.known.deal(half if len(self.known.shares) else 0, _GROUP)
+        parts = [triggers[which].trigger.apply(clean[part]) for which, part in dealt]
+        return np.concatenate([*parts, clean[half if parts else 0 :]])
 
 
 def _augmented(

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from auditor.sanitize.mining import Mining
 from auditor.triggers.blends import AdditiveNoise, BlendedNoise, Sinusoid
 from auditor.triggers.interface import Pixels, Trigger
 from auditor.triggers.patches import Checkerboard, RandomPatch, SparsePixels, Square
@@ -21,51 +21,27 @@ from auditor.triggers.transforms import Blur, ColourFilter, Warp
 _Draw = Callable[[np.random.Generator, int], Trigger]
 _MANY = 1_000_000
 _CONVOLVED = 0.12
-_AT_FIRST, _MEMORY, _FLOOR = 0.2, 0.9, 0.02
 
 
 class Stamps:
-    """Random triggers, half of them drawn the more often the more the network follows their kind.
-
-    Whoever follows a blur it has never seen was probably taught a blur: hard examples are mined
-    (Shrivastava et al., CVPR 2016) among kinds of trigger instead of images.
-    """
+    """Random triggers on images, of every kind and of those the network follows more often."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.kinds: list[_Draw | None] = [None, *dict.fromkeys(_DRAWS)]
-        shares = [(1 - _CONVOLVED) * _DRAWS.count(k) / len(_DRAWS) for k in self.kinds[1:] if k]
-        self.base = np.array([_CONVOLVED, *shares])
-        self.followed = np.full(len(self.kinds), _AT_FIRST)
-        self._drawn: list[tuple[int, slice]] = []
-
-    @property
-    def chances(self) -> NDArray[np.float64]:
-        """(kinds,) probabilities of the next draw."""
-        mined = self.base * (_FLOOR + self.followed) ** 2
-        chances: NDArray[np.float64] = 0.5 * self.base + 0.5 * mined / mined.sum()
-        chances /= chances.sum()
-        return chances
+        self.kinds = tuple(dict.fromkeys(_DRAWS))
+        named = [(1 - _CONVOLVED) * _DRAWS.count(kind) / len(_DRAWS) for kind in self.kinds]
+        self.mining = Mining(np.array([*named, _CONVOLVED]), rng)
 
     def stamp(self, images: Pixels, group: int = 8) -> Pixels:
         """A copy of `images` (N, C, H, W) in 0..1, every `group` with a new random trigger."""
-        self._drawn, parts = [], []
-        for at in range(0, len(images), group):
-            kind = int(self.rng.choice(len(self.kinds), p=self.chances))
-            self._drawn.append((kind, slice(at, at + group)))
-            parts.append(self._one(images[at : at + group], self.kinds[kind]))
+        dealt = self.mining.deal(len(images), group)
+        parts = [self._one(images[part], kind) for kind, part in dealt]
         return np.concatenate(parts) if parts else images.copy()
 
-    def learn(self, followed: NDArray[np.bool_]) -> None:
-        """Told which of the images of the last `stamp` (N,) followed their trigger."""
-        for kind, part in self._drawn:
-            rate = float(followed[part].mean())
-            self.followed[kind] += (1 - _MEMORY) * (rate - self.followed[kind])
-
-    def _one(self, images: Pixels, draw: _Draw | None) -> Pixels:
-        if draw is None:
+    def _one(self, images: Pixels, kind: int) -> Pixels:
+        if kind == len(self.kinds):
             return _random_convolution(images, self.rng)
-        return draw(self.rng, min(images.shape[2:])).apply(images)
+        return self.kinds[kind](self.rng, min(images.shape[2:])).apply(images)
 
 
 def random_trigger(rng: np.random.Generator, side: int) -> Trigger:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMMON = Tuning(
-    learning_rate=2e-3, batch=48, noise=0.0, random=64, search=30, universal=12, suspected=True,
+    learning_rate=2e-3, batch=48, noise=0.0, random=48, search=30, universal=16, suspected=True,
     decay=0.05, average=0.98,
 )  # fmt: skip
 _TRIES = (

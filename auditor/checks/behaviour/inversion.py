@@ -63,8 +63,7 @@ class TriggerInversion(BehaviourCheck):
         verdict = judge(campaign)
         yield from (Notice(text) for text in verdict.doubts)
         leads = _leads(campaign)
-        high = verdict.severity is not None and verdict.severity >= Severity.HIGH
-        context.evidence.sure |= bool(leads) or high
+        context.evidence.sure |= bool(leads) or verdict.firm
         if verdict.severity is None or verdict.best is None:
             context.evidence.leads.extend(leads)
             unfinished = campaign.unfinished()
