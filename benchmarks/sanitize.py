@@ -1,11 +1,11 @@
 """Sanitizing over a population of zoo models with known triggers: what is left, what it costs.
 
     python -m benchmarks.sanitize DIR [--data-root DIR] [--part dev,test,clean,cifar10]
-        [--method NAME] [--build-only] [--limit N]
+        [--method NAME] [--samples N] [--build-only] [--limit N]
 
 Builds the population of `benchmarks.sanitize_population` into DIR (finished models are kept), runs
-what ``audit sanitize`` runs on each with 500 clean samples, and measures the written copy with the
-attacker's own trigger, which the run never sees. Results are kept in DIR, one JSON a model and
+what ``audit sanitize`` runs on each with 500 clean samples (or `--samples`; 0 leaves the data-free
+methods), and measures the written copy with the attacker's own trigger, which the run never sees. Results are kept in DIR, one JSON a model and
 method, so that a killed run goes on where it stopped. Printed: a line a model, then the table per
 attack with the median, the share at or below 10 %, and intervals.
 """
@@ -32,7 +32,7 @@ from auditor.samples.interface import Images
 from auditor.statistics import wilson
 from benchmarks.sanitize_population import APART, Case, build, cases, manifest_of
 
-TEST_IMAGES = 2000
+TEST_IMAGES, SAMPLES = 2000, 500
 
 
 def earlier(kept: Path) -> dict[str, Any] | None:
@@ -43,13 +43,15 @@ def earlier(kept: Path) -> dict[str, Any] | None:
     return row
 
 
-def given_and_rest(manifest: Manifest, root: Path | None) -> tuple[Images, Images]:
-    """500 samples the repair gets (two thirds of small sets), and others that only measure."""
+def given_and_rest(
+    manifest: Manifest, root: Path | None, most: int = SAMPLES
+) -> tuple[Images, Images]:
+    """`most` samples the repair gets (two thirds of small sets), and others that only measure."""
     from zoo.datasets import load_dataset
 
     test = load_dataset(manifest.dataset.name, root=root, train=1000).test.shuffled(1)
-    count = min(500, len(test) * 2 // 3)
-    return test.take(slice(0, count)), test.take(slice(count, count + TEST_IMAGES))
+    count = min(SAMPLES, len(test) * 2 // 3)
+    return test.take(slice(0, min(most, count))), test.take(slice(count, count + TEST_IMAGES))
 
 
 def attacked(manifest: Manifest, test: Images) -> tuple[Images, NDArray[np.int64]]:
@@ -99,10 +101,11 @@ def trigger_of(record: dict[str, Any]) -> Any:
 
 
 def measure(
-    case: Case, folder: Path, root: Path | None, method: str, jobs: int = 1
+    case: Case, folder: Path, root: Path | None, method: str, jobs: int = 1, samples: int = SAMPLES
 ) -> dict[str, Any]:
     """Sanitize one model (or read what an earlier run found)."""
-    kept = folder / case.name / f"{method}.result.json"
+    few = f"-{samples}" if samples != SAMPLES else ""
+    kept = folder / case.name / f"{method}{few}.result.json"
     row = earlier(kept)
     if row is not None:
         return row
@@ -113,10 +116,10 @@ def measure(
     from auditor.scanning import scan
 
     model = folder / case.name / f"model.{case.format}"
-    out = folder / case.name / f"out-{method}"
-    given, rest = given_and_rest(manifest, root)
+    out = folder / case.name / f"out-{method}{few}"
+    given, rest = given_and_rest(manifest, root, samples)
     options = ScanOptions(
-        data=given,
+        data=given if samples else None,
         checks=CHECKS[:-1], sanitize=True, out=out,
         method=method, images=False, jobs=jobs,
         budget=max(60.0, requests.SANITIZE_SECONDS),
@@ -229,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--part", default="dev,test,clean,cifar10")
     parser.add_argument("--method", default="auto")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="clean samples given")
     parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
     parser.add_argument("--jobs", type=int, default=2, help="threads of each model")
@@ -252,7 +256,8 @@ def main(arguments: list[str] | None = None) -> int:
             build(case, given.folder, given.data_root)
         if given.build_only:
             continue
-        rows.append(measure(case, given.folder, given.data_root, given.method, given.jobs))
+        root, method = given.data_root, given.method
+        rows.append(measure(case, given.folder, root, method, given.jobs, given.samples))
         print(line(rows[-1]), flush=True)
     print(*tables(rows), *(markdown(rows) if given.markdown else ()), sep="\n")
     return 0
