@@ -5,9 +5,10 @@
 
 Builds the population of `benchmarks.sanitize_population` into DIR (finished models are kept), runs
 what ``audit sanitize`` runs on each with 500 clean samples (or `--samples`; 0 leaves the data-free
-methods), and measures the written copy with the attacker's own trigger, which the run never sees. Results are kept in DIR, one JSON a model and
-method, so that a killed run goes on where it stopped. Printed: a line a model, then the table per
-attack with the median, the share at or below 10 %, and intervals.
+methods), and measures the written copy with the attacker's own trigger, which the run never sees.
+Results are kept in DIR, one JSON a model and method, so that a killed run goes on where it stopped.
+Printed: a line a model, then the table per attack with the median, the share at or below 10 %, and
+intervals.
 """
 
 from __future__ import annotations
