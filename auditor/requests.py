@@ -15,7 +15,7 @@ from auditor.options import ScanOptions
 from auditor.sandbox.host import Worker
 from auditor.stages import as_float
 
-SANITIZE_SECONDS = 22.0
+SANITIZE_SECONDS = 18.0
 SANITIZE_RESERVE = 120.0  # beyond that, where no repair has come to a copy that works
 MOST_SCORED = 4000
 """Samples on which a copy is compared with its original."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from auditor.sanitize.adversaries import Adversaries
 from auditor.sanitize.interface import RepairContext
-from auditor.sanitize.judge import Judge, Tuned
+from auditor.sanitize.judge import GOOD_ASR, Judge, Tuned
 from auditor.sanitize.mining import Mining
 from auditor.sanitize.stamps import Stamps
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _SLACK = 0.1
+_PUSH, _MOST_PUSH = 1.5, 6.0
 _GROUP = 8
 """Images of a batch that share a trigger."""
 
@@ -40,7 +41,8 @@ class Tuning:
     that clean images do not need fade. What is judged is the moving `average` of the weights (its
     memory, 0 for none; Izmailov et al., 2018): it loses less accuracy. `noise` is the standard
     deviation of what is added to clean images; it must be far below a trigger's amplitude.
-    Training ends early once so many judgements as `enough` were good (0: never).
+    Training ends early once so many judgements as `enough` were good (0: never): accuracy kept and
+    no recovered trigger beyond `goal` (ASR above its baseline).
     """
 
     learning_rate: float = 2e-3
@@ -57,6 +59,7 @@ class Tuning:
     suspected: bool = False
     average: float = 0.0
     enough: int = 0
+    goal: float = GOOD_ASR
 
 
 def learned_parameters(classifier: Classifier) -> list[str]:
@@ -95,14 +98,15 @@ def fine_tune(
     averaged = {name: value.detach().clone() for name, value in free.items()}
     judge = Judge(context)
     batches = _Batches(context, tuning)
-    good = 0
+    good, push = 0, 1.0
     for step in range(1, tuning.steps + 1):
-        clean, seen = batches.draw(_apply(free, masks))
+        clean, origin, seen = batches.draw(_apply(free, masks))
         with torch.no_grad():
-            wanted = classifier.twin_logits(clean).softmax(1)
+            wanted = classifier.twin_logits(clean).softmax(1)[origin]
         logits = classifier.twin_logits(seen, _apply(free, masks))
         batches.learn(wanted, logits)
-        loss = functional.cross_entropy(logits, wanted)
+        losses = functional.cross_entropy(logits, wanted, reduction="none")
+        loss = (losses * batches.weights(push)).mean()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
         optimiser.param_groups[0]["lr"] = tuning.learning_rate * _annealed(step, tuning, context)
@@ -110,12 +114,21 @@ def fine_tune(
         _follow(averaged, free, min(tuning.average, step / (step + 10)))
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
             state = judge.see(_apply(averaged, masks))
-            good += state.acceptable and state.clear
+            push = _pushed(push, state, judge)
+            good += state.acceptable and state.excess <= tuning.goal
             if context.budget.spent or good == tuning.enough > 0:
                 break
     end = _apply(averaged, masks)
     judge.soften(_apply(base, masks))
     return replace(judge.result(), end=end)
+
+
+def _pushed(push: float, state: Tuned, judge: Judge) -> float:
+    """How much more triggered images weigh than clean ones: more while accuracy can be spared."""
+    if not state.acceptable:
+        return max(1.0, push / _PUSH)
+    spare = state.accuracy >= judge.floor + 0.25 * (judge.accuracy - judge.floor)
+    return min(_MOST_PUSH, push * _PUSH) if spare and not state.clear else push
 
 
 def seconds_a_step(context: RepairContext, tuning: Tuning) -> float:
@@ -184,32 +197,40 @@ class _Batches:
                 self.targets,
             )
 
-    def draw(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(clean, seen), both (N, C, H, W) on the classifier's device."""
+    def draw(self, parameters: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """(clean, origin, seen): images (B, C, H, W) without anything, for each of the N of the
+        batch which of them it was made of, and the batch itself, all on the classifier's device."""
         import torch
 
         tuning = self.tuning
         device = self.context.classifier.device
         self._search(parameters)
         self.steps += 1
-        clean = self._images(tuning.batch)
-        parts, carried = [clean], [self._recovered(clean)]
-        if tuning.random:
-            parts.append(self._images(tuning.random))
-            carried.append(self.stamps.stamp(parts[-1]))
-        before = torch.from_numpy(np.concatenate(parts)).to(device)
-        after = torch.from_numpy(np.concatenate(carried)).to(device)
-        if self.bank is None:
-            return before, after
-        more_images = torch.from_numpy(self._images(tuning.universal)).to(device)
-        return torch.cat([before, more_images]), torch.cat(
-            [after, self.bank.stamp(more_images, _GROUP)]
-        )
-
-    def _images(self, count: int) -> NDArray[np.float32]:
-        """`count` training images drawn with replacement, augmented."""
         pixels = self.context.train.pixels
-        return _augmented(pixels[self.rng.integers(0, len(pixels), count)], self.tuning, self.rng)
+        chosen = pixels[self.rng.integers(0, len(pixels), tuning.batch)]
+        clean = _augmented(chosen, tuning, self.rng)
+        origins = [np.arange(tuning.batch)]
+        carried = [self._recovered(clean)]
+        if tuning.random:
+            origins.append(np.arange(1, tuning.random + 1) % tuning.batch)
+            carried.append(self.stamps.stamp(clean[origins[-1]]))
+        parts = [torch.from_numpy(np.concatenate(carried)).to(device)]
+        before = torch.from_numpy(clean).to(device)
+        if self.bank is not None:
+            origins.append(np.arange(2, tuning.universal + 2) % tuning.batch)
+            parts.append(self.bank.stamp(before[torch.from_numpy(origins[-1])], _GROUP))
+        return before, torch.from_numpy(np.concatenate(origins)), torch.cat(parts)
+
+    def weights(self, push: float) -> Tensor:
+        """(N,) of mean 1: images with a trigger weigh `push` times as much as those without."""
+        import torch
+
+        tuning = self.tuning
+        half = tuning.batch // 2 if len(self.known.shares) else 0
+        count = tuning.batch + tuning.random + (tuning.universal if self.bank is not None else 0)
+        weights = torch.full((count,), push, device=self.context.classifier.device)
+        weights[half : tuning.batch] = 1.0
+        return weights / weights.mean()
 
     def learn(self, wanted: Tensor, logits: Tensor) -> None:
         """Told what the teacher (N, K) and the network (N, K) say of the last batch.

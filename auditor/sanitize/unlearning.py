@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _COMMON = Tuning(
-    learning_rate=2e-3, batch=48, noise=0.0, random=48, search=30, universal=16, suspected=True,
+    learning_rate=2e-3, batch=48, noise=0.0, random=32, search=30, universal=24, suspected=True,
     decay=0.05, average=0.98,
 )  # fmt: skip
 _TRIES = (
@@ -31,8 +31,9 @@ _GENTLE = (
     replace(_COMMON, steps=600, rounds=3, learning_rate=5e-4),
 )
 """For networks too slow for the many steps that would win back what large ones cost."""
-_ENOUGH = 2
-"""Good judgements after which a second turn ends: it costs the user more than the usual minute."""
+_ENOUGH, _GOAL = 2, 0.08
+"""Good judgements after which a second turn ends, and how low a recovered trigger's success must be
+for one: it costs the user more than the usual minute, and is taken only where 10 % was missed."""
 _SLOW = 0.15
 """Seconds a step, forwards and backwards."""
 
@@ -68,14 +69,15 @@ class Unlearning(Sanitizer):
             state = context.memory[self.name] = _State(tries=_GENTLE if slow else _TRIES)
         while state.ended < len(state.tries):
             tuning = state.tries[state.ended]
-            tuning = replace(tuning, enough=_ENOUGH) if again else tuning
+            tuning = replace(tuning, enough=_ENOUGH, goal=_GOAL) if again else tuning
             tuned = fine_tune(context, state.start, {}, tuning)
             if state.best is None or tuned.rank > state.best.rank:
                 state.best = tuned
             # Also where that costs too much so far: the gentler rest wins accuracy back.
             state.start = dict(tuned.end or tuned.parameters)
             # The first try is never the end: the attacker's own trigger dies later than ours.
-            done = tuning.enough > 0 and state.best.acceptable and state.best.clear
+            kept = state.best.acceptable and state.best.excess <= tuning.goal
+            done = tuning.enough > 0 and kept
             if done or context.budget.spent:
                 break
             state.ended += 1
