@@ -114,7 +114,7 @@ def fine_tune(
         _follow(averaged, free, min(tuning.average, step / (step + 10)))
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
             state = judge.see(_apply(averaged, masks))
-            push = _pushed(push, state, judge)
+            push = pushed(push, state, judge)
             good += state.acceptable and state.excess <= tuning.goal
             if context.budget.spent or good == tuning.enough > 0:
                 break
@@ -123,7 +123,7 @@ def fine_tune(
     return replace(judge.result(), end=end)
 
 
-def _pushed(push: float, state: Tuned, judge: Judge) -> float:
+def pushed(push: float, state: Tuned, judge: Judge) -> float:
     """How much more triggered images weigh than clean ones: more while accuracy can be spared."""
     if not state.acceptable:
         return max(1.0, push / _PUSH)

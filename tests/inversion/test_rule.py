@@ -11,6 +11,7 @@ from auditor.inversion.features import Gap
 from auditor.inversion.result import Campaign, Result
 from auditor.inversion.rule import judge
 from auditor.inversion.search import Inversion
+from auditor.inversion.transforms import Smoothing, Warping
 from auditor.inversion.validate import Validation
 from auditor.inversion.whole_image import Blend, Limited
 
@@ -44,6 +45,18 @@ def test_a_moderate_gap_asks_for_a_look_and_agreement_makes_it_strong():
 def test_agreement_counts_for_nothing_where_noise_leads_there_anyway():
     both = (result(Patch, 2.0, attraction=0.9), result(Additive, 1.6, attraction=0.9))
     assert severity(*both) == Severity.MEDIUM
+
+
+def test_a_repair_may_spend_accuracy_on_strong_evidence_of_any_family_but_a_blur():
+    def firm(*results):
+        return judge(Campaign(list(results))).firm
+
+    assert firm(result(Patch, 5.0))
+    assert firm(result(Warping, 4.0))
+    assert severity(result(Warping, 4.0)) == Severity.MEDIUM
+    assert not firm(result(Warping, 2.4))
+    assert not firm(result(Smoothing, 50.0))
+    assert not firm()
 
 
 def test_small_gaps_are_silent_even_when_two_agree():

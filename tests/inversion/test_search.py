@@ -70,7 +70,18 @@ def test_pruning_saves_passes_and_keeps_the_two_easiest(planted, samples):
 
 
 def test_passes_are_counted_image_by_image(planted, samples):
-    assert search(planted, samples, Patch, steps=5, batch=7).passes == 5 * 7 * 10
+    assert search(planted, samples, Patch, steps=5, batch=7, give_up=1.0).passes == 5 * 7 * 10
+
+
+def test_a_search_that_reaches_no_class_gives_up_and_one_that_does_goes_on(planted, samples):
+    def stubborn(images):
+        return planted(images) * 0.0 + torch.nn.functional.one_hot(torch.tensor(0), 10)
+
+    hopeless = search(stubborn, samples, Patch, steps=20, targets=np.arange(1, 10))
+    assert not np.isfinite(hopeless.sizes).any()
+    assert (hopeless.steps == 12).all()
+    assert hopeless.complete
+    assert (search(planted, samples, Patch, steps=60).steps == 60).all()
 
 
 def test_a_spent_budget_stops_the_search_and_is_said(planted, samples):

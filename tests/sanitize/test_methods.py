@@ -12,12 +12,11 @@ import torch
 from auditor.checks.interface import Budget
 from auditor.child.repair import sanitizers
 from auditor.sanitize.channels import blocks, gains, silenced
-from auditor.sanitize.finetune import Tuning, fine_tune
+from auditor.sanitize.finetune import Tuning, fine_tune, pushed
 from auditor.sanitize.interface import Repair, RepairContext
 from auditor.sanitize.judge import Judge, Tuned
 from auditor.sanitize.lipschitz import lipschitz_bounds, outliers
 from auditor.sanitize.measure import paired_drop, twin_accuracy, twin_asr
-from auditor.sanitize.stamps import random_trigger, stamped
 from auditor.triggers.interface import RecoveredTrigger
 from tests.checks.behaviour.nets import TARGET, TRIGGER, classifier, samples, trained
 
@@ -172,15 +171,17 @@ def test_training_ends_once_two_judgements_were_good(monkeypatch: pytest.MonkeyP
     assert len(looks) == 5
 
 
-def test_random_triggers_stay_images_and_differ() -> None:
-    images = samples(20).pixels
-    one, two = (stamped(images, np.random.default_rng(seed)) for seed in (0, 1))
-    assert one.shape == images.shape
-    assert one.dtype == np.float32
-    assert one.min() >= 0 and one.max() <= 1
-    assert not np.array_equal(one, two)
-    names = {random_trigger(np.random.default_rng(seed), 28).family for seed in range(80)}
-    assert len(names) >= 8
+def test_triggered_images_weigh_more_while_accuracy_can_be_spared() -> None:
+    judge = Judge(context(True))
+    middle = 0.5 * (judge.accuracy + judge.floor)
+    alive = Tuned({}, middle, 0.5, True, excess=0.5)
+    assert pushed(1.0, alive, judge) > 1.0
+    assert pushed(pushed(1e9, alive, judge), alive, judge) < 10
+    assert pushed(2.0, dataclasses.replace(alive, excess=0.0), judge) == 2.0
+    assert pushed(2.0, dataclasses.replace(alive, accuracy=judge.floor), judge) == 2.0
+    dear = dataclasses.replace(alive, acceptable=False)
+    assert pushed(2.0, dear, judge) < 2.0
+    assert pushed(1.0, dear, judge) == 1.0
 
 
 def test_paired_drop_counts_disagreements_only() -> None:

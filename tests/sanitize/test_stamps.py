@@ -39,6 +39,8 @@ def test_every_kind_is_drawn():
 
 def test_random_triggers_fit_small_and_coloured_images():
     rng = np.random.default_rng(0)
+    names = {random_trigger(np.random.default_rng(seed), 28).family for seed in range(80)}
+    assert len(names) >= 8
     for side in (8, 32):
         few = np.random.default_rng(1).random((2, 3, side, side)).astype(np.float32)
         for _ in range(40):
