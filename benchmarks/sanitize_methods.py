@@ -1,6 +1,6 @@
 """Every repair method alone, on models with known triggers: a table per attack and method.
 
-    python -m benchmarks.sanitize_methods DIR [--data-root DIR] [--part test] [--limit N]
+    python -m benchmarks.sanitize_methods DIR [--data-root DIR] [--part test] [--archs A,B] [--limit N]
 
 Uses the population of `benchmarks.sanitize_population` (built into DIR where missing). Each model
 is audited once, in this process (they are our own), with 500 clean samples; then every method
@@ -145,13 +145,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--part", default="test")
+    parser.add_argument(
+        "--archs", default="", help="only these, with commas between (default: all)"
+    )
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument(
         "--seconds", type=float, default=requests.SANITIZE_SECONDS, help="for each method"
     )
     parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
     given = parser.parse_args(arguments)
+    archs = given.archs.split(",")
     chosen = [c for c in cases() if c.part in given.part.split(",") and c.attack != "clean"]
+    chosen = [c for c in chosen if not given.archs or c.arch in archs]
     rows = []
     worker, workers = (int(number) for number in given.share.split("/"))
     for case in chosen[: given.limit][worker::workers]:
