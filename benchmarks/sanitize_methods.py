@@ -1,6 +1,7 @@
 """Every repair method alone, on models with known triggers: a table per attack and method.
 
-    python -m benchmarks.sanitize_methods DIR [--data-root DIR] [--part test] [--archs A,B] [--limit N]
+    python -m benchmarks.sanitize_methods DIR [--data-root DIR] [--part test] [--archs A,B]
+        [--seconds S] [--limit N]
 
 Uses the population of `benchmarks.sanitize_population` (built into DIR where missing). Each model
 is audited once, in this process (they are our own), with 500 clean samples; then every method
