@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _SLACK = 0.1
-_PUSH, _MOST_PUSH = 1.5, 6.0
+_PUSH = 1.5
 _GROUP = 8
 """Images of a batch that share a trigger."""
 
@@ -42,7 +42,8 @@ class Tuning:
     memory, 0 for none; Izmailov et al., 2018): it loses less accuracy. `noise` is the standard
     deviation of what is added to clean images; it must be far below a trigger's amplitude.
     Training ends early once so many judgements as `enough` were good (0: never): accuracy kept and
-    no recovered trigger beyond `goal` (ASR above its baseline).
+    no recovered trigger beyond `goal` (ASR above its baseline). Up to `push` times as much as clean
+    images weigh those with a trigger, while accuracy can be spared.
     """
 
     learning_rate: float = 2e-3
@@ -60,6 +61,7 @@ class Tuning:
     average: float = 0.0
     enough: int = 0
     goal: float = GOOD_ASR
+    push: float = 1.0
 
 
 def learned_parameters(classifier: Classifier) -> list[str]:
@@ -114,7 +116,7 @@ def fine_tune(
         _follow(averaged, free, min(tuning.average, step / (step + 10)))
         if step % tuning.judge_every == 0 or step == tuning.steps or context.budget.spent:
             state = judge.see(_apply(averaged, masks))
-            push = pushed(push, state, judge)
+            push = pushed(push, state, judge, tuning.push)
             good += state.acceptable and state.excess <= tuning.goal
             if context.budget.spent or good == tuning.enough > 0:
                 break
@@ -123,12 +125,12 @@ def fine_tune(
     return replace(judge.result(), end=end)
 
 
-def pushed(push: float, state: Tuned, judge: Judge) -> float:
+def pushed(push: float, state: Tuned, judge: Judge, most: float) -> float:
     """How much more triggered images weigh than clean ones: more while accuracy can be spared."""
     if not state.acceptable:
         return max(1.0, push / _PUSH)
     spare = state.accuracy >= judge.floor + 0.25 * (judge.accuracy - judge.floor)
-    return min(_MOST_PUSH, push * _PUSH) if spare and not state.clear else push
+    return min(most, push * _PUSH) if spare and not state.clear else push
 
 
 def seconds_a_step(context: RepairContext, tuning: Tuning) -> float:

@@ -23,17 +23,19 @@ _COMMON = Tuning(
     decay=0.05, average=0.98,
 )  # fmt: skip
 _TRIES = (
-    replace(_COMMON, steps=1000, rounds=4),
-    replace(_COMMON, steps=3000, judge_every=100, rounds=4, enough=4),
+    replace(_COMMON, steps=1000, rounds=4, push=6.0),
+    replace(_COMMON, steps=3000, judge_every=100, rounds=4, push=6.0, enough=4),
 )
 _GENTLE = (
     replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
     replace(_COMMON, steps=600, rounds=3, learning_rate=5e-4),
 )
-"""For networks too slow for the many steps that would win back what large ones cost."""
+"""For networks too slow for the many steps that would win back what large ones, or weighing images
+with a trigger more, cost."""
 _ENOUGH, _GOAL = 2, 0.08
 """Good judgements after which a second turn ends, and how low a recovered trigger's success must be
-for one: it costs the user more than the usual minute, and is taken only where 10 % was missed."""
+for one: it costs the user more than the usual minute, and is taken only where 10 % was missed. Slow
+networks go on: their last, small steps win accuracy back."""
 _SLOW = 0.15
 """Seconds a step, forwards and backwards."""
 
@@ -69,7 +71,9 @@ class Unlearning(Sanitizer):
             state = context.memory[self.name] = _State(tries=_GENTLE if slow else _TRIES)
         while state.ended < len(state.tries):
             tuning = state.tries[state.ended]
-            tuning = replace(tuning, enough=_ENOUGH, goal=_GOAL) if again else tuning
+            if again:
+                goal = tuning.goal if state.tries is _GENTLE else _GOAL
+                tuning = replace(tuning, enough=_ENOUGH, goal=goal)
             tuned = fine_tune(context, state.start, {}, tuning)
             if state.best is None or tuned.rank > state.best.rank:
                 state.best = tuned

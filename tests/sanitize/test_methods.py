@@ -175,13 +175,14 @@ def test_triggered_images_weigh_more_while_accuracy_can_be_spared() -> None:
     judge = Judge(context(True))
     middle = 0.5 * (judge.accuracy + judge.floor)
     alive = Tuned({}, middle, 0.5, True, excess=0.5)
-    assert pushed(1.0, alive, judge) > 1.0
-    assert pushed(pushed(1e9, alive, judge), alive, judge) < 10
-    assert pushed(2.0, dataclasses.replace(alive, excess=0.0), judge) == 2.0
-    assert pushed(2.0, dataclasses.replace(alive, accuracy=judge.floor), judge) == 2.0
+    assert pushed(1.0, alive, judge, 6.0) > 1.0
+    assert pushed(5.9, alive, judge, 6.0) == 6.0
+    assert pushed(1.0, alive, judge, 1.0) == 1.0
+    assert pushed(2.0, dataclasses.replace(alive, excess=0.0), judge, 6.0) == 2.0
+    assert pushed(2.0, dataclasses.replace(alive, accuracy=judge.floor), judge, 6.0) == 2.0
     dear = dataclasses.replace(alive, acceptable=False)
-    assert pushed(2.0, dear, judge) < 2.0
-    assert pushed(1.0, dear, judge) == 1.0
+    assert pushed(2.0, dear, judge, 6.0) < 2.0
+    assert pushed(1.0, dear, judge, 6.0) == 1.0
 
 
 def test_paired_drop_counts_disagreements_only() -> None:
