@@ -18,7 +18,7 @@ from auditor.sanitize.chooser import choose
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
 
 _FEWEST = 20
-_MORE_TO_JUDGE = 500
+_MORE_TO_JUDGE = 1500
 """Samples beyond ``--max-samples`` that judge too, where they were given: they cost no training."""
 AUTO = "auto"
 

@@ -27,8 +27,8 @@ _TRIES = (
     replace(_COMMON, steps=3000, judge_every=100, rounds=4, push=6.0, enough=4),
 )
 _GENTLE = (
-    replace(_COMMON, steps=200, rounds=2, learning_rate=5e-4),
-    replace(_COMMON, steps=600, rounds=3, learning_rate=5e-4),
+    replace(_COMMON, steps=200, rounds=2, learning_rate=2e-4),
+    replace(_COMMON, steps=600, rounds=3, learning_rate=2e-4),
 )
 """For networks too slow for the many steps that would win back what large ones, or weighing images
 with a trigger more, cost."""
