@@ -233,7 +233,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--part", default="dev,test,clean,cifar10")
     parser.add_argument("--method", default="auto")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="clean samples given")
+    parser.add_argument(
+        "--samples", type=int, default=SAMPLES, help="clean samples given, at most 500"
+    )
     parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--share", default="0/1", help="worker i of n takes every n-th model: i/n")
     parser.add_argument("--jobs", type=int, default=2, help="threads of each model")

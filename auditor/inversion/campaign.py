@@ -232,7 +232,12 @@ def _refine(work: _Work, family: Family, search: Inversion, row: int) -> Inversi
     """
     start = tuple(p[row : row + 1] for p in search.parameters)
     goal = replace(
-        work.settings, steps=_REFINE_STEPS, batch=_REFINE_BATCH, asr=_REFINE_ASR, halvings=()
+        work.settings,
+        steps=_REFINE_STEPS,
+        batch=_REFINE_BATCH,
+        asr=_REFINE_ASR,
+        halvings=(),
+        give_up=1.0,
     )
     refined = invert(
         work.context.classifier.twin_logits,

@@ -76,7 +76,7 @@ def search_shifts(
     gap = float(min(CAP, others.min() / max(found.sizes[first], 1e-9)))
     by = int(shifts[first])
     start = tuple(p[first : first + 1] for p in found.parameters)
-    goal = replace(settings, steps=40, batch=32, asr=0.9, halvings=())
+    goal = replace(settings, steps=40, batch=32, asr=0.9, halvings=(), give_up=1.0)
     refined = invert(
         classifier.twin_logits, images, labels, family, shifts[first : first + 1], goal, spent,
         start, wanted[first : first + 1],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from auditor.sanitize.finetune import Tuning, fine_tune, seconds_a_step
 from auditor.sanitize.interface import Repair, RepairContext, Sanitizer
-from auditor.sanitize.judge import Tuned
+from auditor.sanitize.judge import GOOD_ASR, Tuned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,20 +22,35 @@ _COMMON = Tuning(
     learning_rate=2e-3, batch=48, noise=0.0, random=32, search=30, universal=24, suspected=True,
     decay=0.05, average=0.98,
 )  # fmt: skip
-_TRIES = (
-    replace(_COMMON, steps=1000, rounds=4, push=6.0),
-    replace(_COMMON, steps=3000, judge_every=100, rounds=4, push=6.0, enough=4),
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """`tries` one after the other; `goal`: how low a recovered trigger's success must be for a
+    second turn to end, which is taken only where 10 % was missed."""
+
+    tries: tuple[Tuning, ...]
+    goal: float
+
+
+_QUICK = _Pace(
+    (
+        replace(_COMMON, steps=1000, rounds=4, push=6.0),
+        replace(_COMMON, steps=3000, judge_every=100, rounds=4, push=6.0, enough=4),
+    ),
+    0.08,
 )
-_GENTLE = (
-    replace(_COMMON, steps=200, rounds=2, learning_rate=2e-4),
-    replace(_COMMON, steps=600, rounds=3, learning_rate=2e-4),
+_GENTLE = _Pace(
+    (
+        replace(_COMMON, steps=200, rounds=2, learning_rate=2e-4),
+        replace(_COMMON, steps=600, rounds=3, learning_rate=2e-4),
+    ),
+    GOOD_ASR,
 )
 """For networks too slow for the many steps that would win back what large ones, or weighing images
-with a trigger more, cost."""
-_ENOUGH, _GOAL = 2, 0.08
-"""Good judgements after which a second turn ends, and how low a recovered trigger's success must be
-for one: it costs the user more than the usual minute, and is taken only where 10 % was missed. Slow
-networks go on: their last, small steps win accuracy back."""
+with a trigger more, cost. They go on for longer: their last, small steps win accuracy back."""
+_ENOUGH = 2
+"""Good judgements after which a second turn ends: it costs the user more than the usual minute."""
 _SLOW = 0.15
 """Seconds a step, forwards and backwards."""
 
@@ -47,7 +62,7 @@ class _State:
     best: Tuned | None = None
     start: dict[str, Tensor] = field(default_factory=dict)
     ended: int = 0
-    tries: tuple[Tuning, ...] = _TRIES
+    pace: _Pace = _QUICK
 
 
 class Unlearning(Sanitizer):
@@ -68,12 +83,11 @@ class Unlearning(Sanitizer):
         again = state is not None
         if state is None:
             slow = seconds_a_step(context, _COMMON) > _SLOW
-            state = context.memory[self.name] = _State(tries=_GENTLE if slow else _TRIES)
-        while state.ended < len(state.tries):
-            tuning = state.tries[state.ended]
+            state = context.memory[self.name] = _State(pace=_GENTLE if slow else _QUICK)
+        while state.ended < len(state.pace.tries):
+            tuning = state.pace.tries[state.ended]
             if again:
-                goal = tuning.goal if state.tries is _GENTLE else _GOAL
-                tuning = replace(tuning, enough=_ENOUGH, goal=goal)
+                tuning = replace(tuning, enough=_ENOUGH, goal=state.pace.goal)
             tuned = fine_tune(context, state.start, {}, tuning)
             if state.best is None or tuned.rank > state.best.rank:
                 state.best = tuned
