@@ -33,6 +33,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.data_free:DataFreeEvidence",
         "auditor.checks.behaviour.inversion:TriggerInversion",
         "auditor.checks.behaviour.all_to_all:AllToAll",
+        "auditor.checks.behaviour.consensus:ClassConsensus",
         "auditor.checks.behaviour.clustering:ActivationClustering",
         "auditor.checks.baselines.neural_cleanse:NeuralCleanse",
         "auditor.checks.baselines.activation_clustering:ArtActivationClustering",

@@ -17,7 +17,7 @@ from auditor.manifest import MANIFEST_SUFFIX, ManifestError, manifest_path, read
 if TYPE_CHECKING:
     from auditor.report.model import CheckRecord, Report
 
-CHECKS = ("data-free", "inversion", "all-to-all")
+CHECKS = ("data-free", "inversion", "all-to-all", "consensus")
 """Probing is left out: its library holds the triggers a zoo attacks with."""
 
 RULES = ("inversion.trigger", "inversion.all-to-all", "data-free.margin")
@@ -145,6 +145,7 @@ def _row(job: Job, report: Report, seconds: float, cpu: float, truth: Truth) -> 
         _count(checks, "inversion", "inversion.passes"),
         _count(checks, "all-to-all", "all-to-all.passes"),
         _margin_passes(checks),
+        _count(checks, "consensus", "consensus.passes"),
     )
     return Row(
         model=job.name,
@@ -160,6 +161,7 @@ def _row(job: Job, report: Report, seconds: float, cpu: float, truth: Truth) -> 
         cpu_seconds=round(cpu, 3) if not job.against else 0.0,
         passes=sum(passes),
         features=features,
+        measures=_measures(checks),
         baselines={name: _baseline(name, checks) for name in job.against},
         error=report.error.message if report.error else _died(report, seconds),
     )
@@ -176,6 +178,14 @@ def _named(checks: dict[str, CheckRecord]) -> int | None:
     if value is None and "data-free" in checks:
         value = checks["data-free"].metrics.get("data-free.margin.target")
     return int(value) if value is not None else None
+
+
+def _measures(checks: dict[str, CheckRecord]) -> dict[str, tuple[float | None, ...]]:
+    """What the consensus added up, class by class."""
+    found = checks["consensus"].metrics.get("measures") if "consensus" in checks else None
+    table = found if isinstance(found, list) else []
+    names = dict.fromkeys(name for row in table for name in row if name != "class")
+    return {name: tuple(row.get(name) for row in table) for name in names}
 
 
 def _count(checks: dict[str, CheckRecord], check: str, metric: str) -> int:

@@ -57,7 +57,8 @@ class Truth:
 @dataclass(frozen=True, slots=True)
 class Row:
     """`model` is relative to the bench's folder; `status` words by check; `severity` of the finding
-    inversion or data-free evidence led to (empty: none); `passes` images forwards and backwards."""
+    inversion or data-free evidence led to (empty: none); `passes` images forwards and backwards;
+    `measures` one value a class, None where a search did not reach it."""
 
     model: str
     sha256: str
@@ -72,6 +73,7 @@ class Row:
     cpu_seconds: float = 0.0
     passes: int = 0
     features: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     baselines: dict[str, Baseline] = field(default_factory=dict)
     error: str = ""
 
@@ -102,7 +104,8 @@ def from_json(content: Mapping[str, Any]) -> Row:
     truth = dict(values.pop("truth"))
     truth["targets"] = tuple(truth["targets"])
     baselines = {k: Baseline(**v) for k, v in values.pop("baselines").items()}
-    return Row(truth=Truth(**truth), baselines=baselines, **values)
+    measures = {k: tuple(v) for k, v in values.pop("measures", {}).items()}
+    return Row(truth=Truth(**truth), baselines=baselines, measures=measures, **values)
 
 
 def append(path: Path, row: Row) -> None:
@@ -151,7 +154,7 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
         writer.writerows([safe_cell(row.get(name)) for name in columns] for row in flat)
 
 
-_GROUPS = ("truth", "status", "features", "baselines")
+_GROUPS = ("truth", "status", "features", "measures", "baselines")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -205,6 +208,9 @@ def _value(path: str, text: str) -> Any:
         return {"True": True, "False": False}[text]
     if leaf in _INTEGERS:
         return int(text)
+    if path.startswith("measures/"):
+        words = text.removeprefix("'").split()
+        return tuple(None if word == "None" else float(word) for word in words)
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{path} is not finite")

@@ -10,7 +10,7 @@ from typing import Any
 from auditor.calibration.model import Calibration, Provenance, packaged
 from auditor.findings import CheckResult
 
-CHECKS = ("data-free", "inversion", "all-to-all")
+CHECKS = ("data-free", "inversion", "all-to-all", "consensus")
 METRIC = "backdoor.probability"
 
 

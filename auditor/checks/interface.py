@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 from auditor.findings import Json, Outcome, Severity
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from auditor.artifacts.interface import Artifact
     from auditor.classifier import Classifier
     from auditor.samples.interface import Images
@@ -75,6 +78,7 @@ class Evidence:
     may try them where nothing better is known. `relatives` are known triggers that work towards a
     convicted class too: a repair should remove them as well. `sure` once more than one family of
     trigger, or a known trigger, speaks against a class: only then may a repair cost accuracy.
+    `standings` are (K,) values by measure, larger where a class is more suspicious, NaN where it was not reached.
     """
 
     triggers: list[RecoveredTrigger] = field(default_factory=list)
@@ -82,6 +86,7 @@ class Evidence:
     relatives: list[RecoveredTrigger] = field(default_factory=list)
     sure: bool = False
     features: dict[str, float] = field(default_factory=dict)
+    standings: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -63,7 +63,11 @@ def families() -> list[type[Family]]:
 def run_campaign(context: BehaviourContext) -> Campaign:
     """Search all families, each with its share of the budget; the linear reference likewise."""
     work = _prepare(context)
-    campaign = Campaign(classes=context.classifier.classes, margin_target=_margin(context))
+    campaign = Campaign(
+        classes=context.classifier.classes,
+        margin_target=_margin(context),
+        attraction=work.attraction,
+    )
     trial = work.images[torch.arange(len(work.targets) * work.settings.batch) % len(work.images)]
 
     def step() -> object:

@@ -46,7 +46,8 @@ class Result:
 class Campaign:
     """All families' results; `left_out` says in sentences what was not searched.
 
-    `margin_target` is the class whose margin stands out without any sample (MM-BD), if one does.
+    `margin_target` is the class whose margin stands out without any sample (MM-BD), if one does;
+    `attraction` (K,) where plain disturbances lead.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Campaign:
     classes: int = 0
     passes: int = 0
     margin_target: int | None = None
+    attraction: NDArray[np.float64] | None = None
 
     def strongest(self) -> Result | None:
         """The pixel families' result with the largest honest gap, else another family's."""
@@ -81,6 +83,24 @@ class Campaign:
             votes = [named.get(kind.name) == best.gap.target for kind in PIXELS]
             out["inversion.votes"] = sum(votes) / len(votes)
             out["inversion.target"] = float(best.gap.target)
+        return out
+
+    def standings(self) -> dict[str, NDArray[np.float64]]:
+        """(K,) per family, larger where a class is easier: ``-log size``, NaN if not reached.
+
+        ``NAME.relative`` is the same of sizes divided by the linear reference's.
+        """
+        out = {} if self.attraction is None else {"attraction": self.attraction}
+        for result in self.results:
+            raw, relative = np.full(self.classes, np.nan), np.full(self.classes, np.nan)
+            sizes, beside = result.search.sizes, result.reference
+            for row, target in enumerate(result.search.targets.tolist()):
+                if math.isfinite(sizes[row]):
+                    raw[target] = -math.log(max(sizes[row], 1e-9))
+                    if beside is not None and math.isfinite(beside[row]):
+                        relative[target] = raw[target] + math.log(max(beside[row], 1e-9))
+            out[result.family.name] = raw
+            out[f"{result.family.name}.relative"] = relative
         return out
 
     def table(self) -> list[dict[str, Any]]:

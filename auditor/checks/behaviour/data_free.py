@@ -67,6 +67,8 @@ class DataFreeEvidence(BehaviourCheck):
             "data_free.margin.target": float(found.target),
         }
         rows = [{"class": k, "margin": round(float(v), 4)} for k, v in enumerate(found.values)]
+        above = found.values - min(0.0, float(found.values.min()))
+        context.evidence.standings["margin"] = np.log(above + 1e-3 * above.max() + 1e-9)
         features.update(_head(context, rows))
         features.update(_channels(context))
         yield Metric("per_class", rows)
@@ -94,6 +96,7 @@ def _head(context: BehaviourContext, rows: list[dict[str, float]]) -> dict[str, 
         scores = np.array([robust_z(values, k) for k in range(len(values))])
         out[f"data_free.head.{name}.z"] = float(scores.max())
         combined += scores
+        context.evidence.standings[f"head.{name}"] = values
         for row, value in zip(rows, values, strict=True):
             row[f"row {name}"] = round(float(value), 5)
     out["data_free.head.target"] = float(combined.argmax())

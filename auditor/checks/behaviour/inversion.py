@@ -58,6 +58,7 @@ class TriggerInversion(BehaviourCheck):
         yield from _metrics(campaign)
         features = {**about(context), **campaign.features()}
         context.evidence.features.update(features)
+        context.evidence.standings.update(campaign.standings())
         yield Metric("features", {k: round(v, 6) for k, v in features.items()})
         yield from _pictures(context, campaign)
         verdict = judge(campaign)

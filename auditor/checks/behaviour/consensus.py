@@ -1,0 +1,118 @@
+"""All evidence class by class: weights, slopes and trigger sizes added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from auditor.calibration.features import about
+from auditor.checks.interface import BehaviourCheck, BehaviourContext, Incomplete, Skipped
+from auditor.findings import Metric, Outcome
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from auditor.inversion.consensus import Consensus
+
+MAX_CLASSES = 200
+_PASSES = 4000
+_NOISE = 96
+
+
+class ClassConsensus(BehaviourCheck):
+    """Which class stands out in several kinds of evidence at once."""
+
+    name = "consensus"
+    title = "Evidence per class"
+    doc = (
+        "Adds up, class by class, what is weak alone: margins and last-layer rows (data-free), how "
+        "fast one change to all images raises the class (first-order universal perturbation, "
+        "on samples and on noise), and the sizes of recovered triggers. Each becomes a robust "
+        "z-score over the classes. Makes no finding: the calibrated probability rests on it."
+    )
+    needs = frozenset({"gradients"})
+    order = 45
+    weight = 1.0
+
+    def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
+        """Slopes within the budget, then the sums."""
+        from auditor.inversion.consensus import LEAST, consensus
+        from auditor.inversion.threads import one_thread
+
+        classes = context.classifier.classes
+        if not LEAST <= classes <= MAX_CLASSES:
+            raise Skipped(f"evidence is compared between {LEAST} to {MAX_CLASSES} classes")
+        with one_thread():
+            passes = _slopes(context)
+        yield Metric("consensus.passes", passes)
+        measures = context.evidence.standings
+        found = consensus(measures)
+        if found is None:
+            raise Incomplete("no evidence per class was collected")
+        features = {**about(context), **found.features("consensus")}
+        context.evidence.features.update(features)
+        yield Metric("features", {k: round(v, 6) for k, v in features.items()})
+        yield Metric("consensus.target", found.target)
+        yield Metric("consensus.score", round(float(found.scores[found.target]), 4))
+        yield Metric("consensus.lead", round(found.lead, 4))
+        yield Metric("per_class", _table(found))
+        yield Metric("measures", _measures(measures, classes))
+
+
+def _slopes(context: BehaviourContext) -> int:
+    """Adds the slopes on samples and on noise to the evidence; the passes they took."""
+    import torch
+
+    from auditor.inversion.reference import linear_reference
+    from auditor.inversion.slopes import IMAGES, noise_images, slopes
+
+    classifier = context.classifier
+    most = max(8, min(IMAGES, _PASSES // classifier.classes))
+    given = {"noise": noise_images(classifier.image_shape, _NOISE, context.seed)}
+    if context.samples is not None:
+        given["slope"] = torch.from_numpy(context.samples.pixels[: 4 * most])
+    passes = 0
+    for name, images in given.items():
+        found = slopes(
+            classifier.twin_logits,
+            images.to(context.device),
+            classifier.classes,
+            most=most,
+            spent=lambda: context.budget.spent,
+        )
+        passes += found.passes
+        if not found.complete:
+            raise Incomplete("the time budget ended before every class was measured")
+        context.evidence.standings[f"{name}.steep"] = found.steep
+        context.evidence.standings[f"{name}.alike"] = found.alike
+    if context.samples is not None:
+        plain = linear_reference(context.samples, classifier.classes, context.seed, context.device)
+        if plain is not None:
+            found = slopes(plain, given["slope"].to(context.device), classifier.classes, most=most)
+            own = context.evidence.standings["slope.steep"]
+            context.evidence.standings["slope.relative"] = own - found.steep
+    return passes
+
+
+def _measures(measures: Mapping[str, NDArray[np.float64]], classes: int) -> list[dict[str, float]]:
+    """One row a class: what was added up, as measured; left out where nothing was reached."""
+    return [
+        {
+            "class": k,
+            **{name: round(float(v[k]), 5) for name, v in measures.items() if np.isfinite(v[k])},
+        }
+        for k in range(classes)
+    ]
+
+
+def _table(found: Consensus) -> list[dict[str, float]]:
+    return [
+        {
+            "class": k,
+            "sum": round(float(found.scores[k]), 2),
+            **{name: round(float(values[k]), 2) for name, values in found.groups.items()},
+        }
+        for k in range(len(found.scores))
+    ]

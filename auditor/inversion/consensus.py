@@ -1,0 +1,87 @@
+"""Weak signs added up class by class: a backdoor's target stands out in several at once.
+
+Each measure gives every class a number; how far a class stands above the others is made comparable
+by a robust z-score. Classes that are easy by nature lead in one measure or another, rarely in the
+weights, the slopes and the trigger sizes together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "weights": ("margin", "head.mean", "head.apart"),
+    "slopes": ("slope.steep", "slope.alike"),
+    "noise": ("noise.steep", "noise.alike"),
+    "sizes": ("patch", "additive", "linf", "blend"),
+}
+"""Measures by the kind of evidence they are; a group counts once, as the mean of its measures."""
+
+LOWEST, HIGHEST = -3.0, 8.0
+"""No measure decides alone."""
+
+_MAD, _SPREAD = 1.4826, 0.3
+LEAST = 4
+"""Classes below which nothing stands out from anything."""
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """`scores` (K,) are the sums over groups; `groups` holds each group's own (K,) standing."""
+
+    scores: Values
+    groups: Mapping[str, Values]
+    target: int
+    lead: float
+    agree: float
+
+    def features(self, prefix: str) -> dict[str, float]:
+        """Sum, lead over the next class, share of groups that name it, and each group's part."""
+        out = {
+            f"{prefix}.score": float(self.scores[self.target]),
+            f"{prefix}.lead": self.lead,
+            f"{prefix}.agree": self.agree,
+            f"{prefix}.target": float(self.target),
+        }
+        out.update({f"{prefix}.{k}": float(v[self.target]) for k, v in self.groups.items()})
+        return out
+
+
+def standing(values: Values) -> Values:
+    """(K,) robust z of each class above the median, cut; NaN (not reached) counts as the lowest."""
+    known = np.isfinite(values)
+    if known.sum() < 2:
+        return np.zeros(len(values))
+    filled = np.where(known, values, np.min(values[known]))
+    middle = np.median(filled)
+    spread = max(
+        _MAD * float(np.median(np.abs(filled - middle))), _SPREAD * float(filled.std()), 1e-9
+    )
+    cut: Values = np.clip((filled - middle) / spread, LOWEST, HIGHEST)
+    return cut
+
+
+def consensus(
+    measures: Mapping[str, Values], groups: Mapping[str, tuple[str, ...]] = GROUPS
+) -> Consensus | None:
+    """Add up `measures` (name -> (K,), larger is more suspicious); None when none is known."""
+    parts: dict[str, Values] = {}
+    for name, members in groups.items():
+        known = [standing(measures[m]) for m in members if m in measures]
+        if known:
+            parts[name] = np.mean(known, axis=0)
+    if not parts or len(next(iter(parts.values()))) < LEAST:
+        return None
+    scores: Values = np.sum(list(parts.values()), axis=0)
+    target = int(scores.argmax())
+    others = np.delete(scores, target)
+    named = [int(v.argmax()) == target for v in parts.values()]
+    return Consensus(
+        scores, parts, target, float(scores[target] - others.max()), sum(named) / len(named)
+    )
