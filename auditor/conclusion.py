@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from auditor.calibration.judge import Judgement, judge
 from auditor.calibration.model import load
+from auditor.calibration.suspect import told
 from auditor.environment import environment
 from auditor.findings import CheckResult, Finding, Severity
 from auditor.policy.evaluate import evaluate
@@ -20,8 +21,8 @@ from auditor.work import Work
 def conclude(work: Work, seconds: float) -> Report:
     """The report of an audit that took `seconds`."""
     shown = display_path(work.path)
-    results = work.results
-    said = _probability(work, results)
+    said = _probability(work, work.results)
+    results = told(work.results, said)
     outcome = evaluate(
         work.policy,
         results,

@@ -45,6 +45,13 @@ DYNAMIC_RULES: tuple[Rule, ...] = (
         _RETRAIN,
     ),
     _rule(
+        "consensus.probable",
+        Severity.MEDIUM,
+        "Several weak signs together make a backdoor probable",
+        "The calibrated probability is high although no single search found a clear trigger.",
+        "Ask where the model came from; audit again with more samples.",
+    ),
+    _rule(
         "graph.trigger-confirmed",
         Severity.CRITICAL,
         "An input that opens a gate in the graph was found and changes the class",

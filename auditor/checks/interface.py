@@ -78,7 +78,8 @@ class Evidence:
     may try them where nothing better is known. `relatives` are known triggers that work towards a
     convicted class too: a repair should remove them as well. `sure` once more than one family of
     trigger, or a known trigger, speaks against a class: only then may a repair cost accuracy.
-    `standings` are (K,) values by measure, larger where a class is more suspicious, NaN where it was not reached.
+    `standings` are (K,) values by measure, one a class: larger where it is more suspicious, NaN
+    where it was not reached.
     """
 
     triggers: list[RecoveredTrigger] = field(default_factory=list)

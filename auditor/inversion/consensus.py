@@ -2,7 +2,7 @@
 
 Each measure gives every class a number; how far a class stands above the others is made comparable
 by a robust z-score. Classes that are easy by nature lead in one measure or another, rarely in the
-weights, the slopes and the trigger sizes together.
+margins, the weights, the slopes and the trigger sizes together.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_WHOLE = ("additive", "linf", "blend")
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "weights": ("margin", "head.mean", "head.apart"),
+    "margin": ("margin",),
+    "mean": ("head.mean",),
+    "apart": ("head.apart",),
     "slopes": ("slope.steep", "slope.alike"),
-    "noise": ("noise.steep", "noise.alike"),
-    "sizes": ("patch", "additive", "linf", "blend"),
+    "patch": ("patch", "patch.relative"),
+    "whole": (*_WHOLE, *(f"{name}.relative" for name in _WHOLE)),
 }
-"""Measures by the kind of evidence they are; a group counts once, as the mean of its measures."""
+"""Measures by the kind of evidence they are; a group counts once, as the mean of its measures.
+
+Chosen on the calibration population (docs/detection.md): patches and changes over the whole image
+apart, since a backdoor has one kind of trigger; the last layer's two statistics apart, since they
+agree on a backdoor's target and hardly on anything else.
+"""
 
 LOWEST, HIGHEST = -3.0, 8.0
 """No measure decides alone."""
@@ -33,19 +41,25 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Consensus:
-    """`scores` (K,) are the sums over groups; `groups` holds each group's own (K,) standing."""
+    """`scores` (K,) are the sums over groups; `groups` holds each group's own (K,) standing.
+
+    `lead` is the first class's score less the second's; `clear` less the third's, which two targets
+    cannot hide from each other; `agree` the share of groups that put the first class first.
+    """
 
     scores: Values
     groups: Mapping[str, Values]
     target: int
     lead: float
+    clear: float
     agree: float
 
     def features(self, prefix: str) -> dict[str, float]:
-        """Sum, lead over the next class, share of groups that name it, and each group's part."""
+        """Score, lead, clear, agree, and each group's part in the first class's score."""
         out = {
             f"{prefix}.score": float(self.scores[self.target]),
             f"{prefix}.lead": self.lead,
+            f"{prefix}.clear": self.clear,
             f"{prefix}.agree": self.agree,
             f"{prefix}.target": float(self.target),
         }
@@ -80,8 +94,13 @@ def consensus(
         return None
     scores: Values = np.sum(list(parts.values()), axis=0)
     target = int(scores.argmax())
-    others = np.delete(scores, target)
+    others = np.sort(np.delete(scores, target))[::-1]
     named = [int(v.argmax()) == target for v in parts.values()]
     return Consensus(
-        scores, parts, target, float(scores[target] - others.max()), sum(named) / len(named)
+        scores,
+        parts,
+        target,
+        lead=float(scores[target] - others[0]),
+        clear=float(scores[target] - others[1]),
+        agree=sum(named) / len(named),
     )

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from auditor.inversion.search import Logits
 
@@ -24,8 +23,6 @@ IMAGES = 48
 """Images of other classes a class is judged by."""
 
 _SMALL = 1e-9
-_WIDTHS = (1, 2, 4)
-"""Pixels a value of the noise images is wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +70,3 @@ def slopes(
         missing = max(_SMALL, -float(margin.detach().mean()))
         steep[target] = float(torch.log(flat.mean(0).norm().clamp_min(_SMALL))) - np.log(missing)
     return Slopes(steep, alike, passes, complete)
-
-
-def noise_images(shape: tuple[int, int, int], count: int, seed: int) -> Tensor:
-    """(N, C, H, W) in 0..1: uniform noise of several widths, brightness and contrast."""
-    draw = torch.Generator().manual_seed(seed)
-    channels, height, width = shape
-    out = []
-    for i in range(count):
-        step = _WIDTHS[i % len(_WIDTHS)]
-        size = (1, channels, max(2, -(-height // step)), max(2, -(-width // step)))
-        small = torch.rand(size, generator=draw)
-        low, high = 0.4 * torch.rand(2, generator=draw)
-        wide = functional.interpolate(small, (height, width), mode="bilinear", align_corners=False)
-        out.append(low + wide * (1.0 - high - low))
-    return torch.cat(out)

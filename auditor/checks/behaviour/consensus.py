@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from auditor.inversion.consensus import Consensus
+    from auditor.samples.interface import Images
 
 MAX_CLASSES = 200
 _PASSES = 4000
-_NOISE = 96
 
 
 class ClassConsensus(BehaviourCheck):
@@ -28,9 +28,10 @@ class ClassConsensus(BehaviourCheck):
     title = "Evidence per class"
     doc = (
         "Adds up, class by class, what is weak alone: margins and last-layer rows (data-free), how "
-        "fast one change to all images raises the class (first-order universal perturbation, "
-        "on samples and on noise), and the sizes of recovered triggers. Each becomes a robust "
-        "z-score over the classes. Makes no finding: the calibrated probability rests on it."
+        "fast one change to all images raises the class (first-order universal perturbation), and "
+        "the sizes of recovered triggers. Each becomes a robust z-score over the classes. The "
+        "calibrated probability rests on it; where that is high and no other check accuses, this "
+        "one asks for a look."
     )
     needs = frozenset({"gradients"})
     order = 45
@@ -45,7 +46,7 @@ class ClassConsensus(BehaviourCheck):
         if not LEAST <= classes <= MAX_CLASSES:
             raise Skipped(f"evidence is compared between {LEAST} to {MAX_CLASSES} classes")
         with one_thread():
-            passes = _slopes(context)
+            passes = 0 if context.samples is None else _slopes(context, context.samples)
         yield Metric("consensus.passes", passes)
         measures = context.evidence.standings
         found = consensus(measures)
@@ -57,43 +58,36 @@ class ClassConsensus(BehaviourCheck):
         yield Metric("consensus.target", found.target)
         yield Metric("consensus.score", round(float(found.scores[found.target]), 4))
         yield Metric("consensus.lead", round(found.lead, 4))
+        yield Metric("consensus.clear", round(found.clear, 4))
         yield Metric("per_class", _table(found))
         yield Metric("measures", _measures(measures, classes))
 
 
-def _slopes(context: BehaviourContext) -> int:
-    """Adds the slopes on samples and on noise to the evidence; the passes they took."""
+def _slopes(context: BehaviourContext, samples: Images) -> int:
+    """Adds the slopes on `samples`, and beside a linear model's, to the evidence; their passes."""
     import torch
 
     from auditor.inversion.reference import linear_reference
-    from auditor.inversion.slopes import IMAGES, noise_images, slopes
+    from auditor.inversion.slopes import IMAGES, slopes
 
-    classifier = context.classifier
+    classifier, standings = context.classifier, context.evidence.standings
     most = max(8, min(IMAGES, _PASSES // classifier.classes))
-    given = {"noise": noise_images(classifier.image_shape, _NOISE, context.seed)}
-    if context.samples is not None:
-        given["slope"] = torch.from_numpy(context.samples.pixels[: 4 * most])
-    passes = 0
-    for name, images in given.items():
-        found = slopes(
-            classifier.twin_logits,
-            images.to(context.device),
-            classifier.classes,
-            most=most,
-            spent=lambda: context.budget.spent,
-        )
-        passes += found.passes
-        if not found.complete:
-            raise Incomplete("the time budget ended before every class was measured")
-        context.evidence.standings[f"{name}.steep"] = found.steep
-        context.evidence.standings[f"{name}.alike"] = found.alike
-    if context.samples is not None:
-        plain = linear_reference(context.samples, classifier.classes, context.seed, context.device)
-        if plain is not None:
-            found = slopes(plain, given["slope"].to(context.device), classifier.classes, most=most)
-            own = context.evidence.standings["slope.steep"]
-            context.evidence.standings["slope.relative"] = own - found.steep
-    return passes
+    few = torch.from_numpy(samples.pixels[: 4 * most]).to(context.device)
+    found = slopes(
+        classifier.twin_logits,
+        few,
+        classifier.classes,
+        most=most,
+        spent=lambda: context.budget.spent,
+    )
+    if not found.complete:
+        raise Incomplete("the time budget ended before every class was measured")
+    standings["slope.steep"], standings["slope.alike"] = found.steep, found.alike
+    plain = linear_reference(samples, classifier.classes, context.seed, context.device)
+    if plain is not None:
+        beside = slopes(plain, few, classifier.classes, most=most)
+        standings["slope.relative"] = found.steep - beside.steep
+    return found.passes
 
 
 def _measures(measures: Mapping[str, NDArray[np.float64]], classes: int) -> list[dict[str, float]]:

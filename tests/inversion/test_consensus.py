@@ -1,0 +1,66 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+from auditor.inversion.consensus import GROUPS, HIGHEST, LOWEST, consensus, standing
+
+
+def noise(seed, count=10):
+    return np.random.default_rng(seed).normal(size=count)
+
+
+def test_weak_signs_of_one_class_add_up():
+    measures = {}
+    for i, name in enumerate(m for group in GROUPS.values() for m in group):
+        values = noise(i)
+        values[7] += 1.5
+        measures[name] = values
+    found = consensus(measures)
+    assert found.target == 7
+    assert found.lead > 1.0
+    assert found.features("consensus")["consensus.target"] == 7.0
+    assert set(found.groups) == set(GROUPS)
+
+
+def test_one_measure_cannot_lead_alone():
+    measures = {m: noise(i) for i, m in enumerate(m for g in GROUPS.values() for m in g)}
+    measures["margin"] = np.where(np.arange(10) == 2, 1e9, measures["margin"])
+    calm = consensus(measures)
+    assert calm.groups["margin"].max() <= HIGHEST
+    assert calm.scores.max() <= len(GROUPS) * HIGHEST
+
+
+def test_two_targets_do_not_hide_each_other():
+    measures = {m: noise(i) for i, m in enumerate(m for g in GROUPS.values() for m in g)}
+    for values in measures.values():
+        values[[2, 6]] += 6.0
+    found = consensus(measures)
+    assert found.target in (2, 6)
+    assert found.clear > 3 * found.lead
+
+
+def test_classes_not_reached_are_the_least_suspicious():
+    values = np.array([1.0, np.nan, 0.5, 0.2, 0.1])
+    assert standing(values)[1] == standing(values).min()
+    assert not standing(np.full(5, np.nan)).any()
+
+
+def test_nothing_is_said_without_measures_or_for_three_classes():
+    assert consensus({}) is None
+    assert consensus({"margin": np.array([1.0, 2.0, 9.0])}) is None
+
+
+@given(
+    nps.arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6, 1e6) | st.just(np.nan)),
+    st.floats(0.1, 100.0),
+    st.floats(-1e3, 1e3),
+)
+def test_standing_is_bounded_and_scale_free(values, scale, shift):
+    z = standing(values)
+    assert np.isfinite(z).all()
+    assert z.min() >= LOWEST
+    assert z.max() <= HIGHEST
+    known = values[np.isfinite(values)]
+    if len(known) > 1 and known.std() > 1e-3:
+        assert np.allclose(standing(values * scale + shift), z, atol=1e-3)
