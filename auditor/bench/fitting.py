@@ -34,7 +34,7 @@ def calibrate(
 
     `data_free` fits from the data-free features of rows that were made with samples.
     """
-    done = [row for row in rows if row.complete and row.features]
+    done = [row for row in rows if row.counts]
     if not done:
         raise UsageError("no complete row to calibrate on")
     kind = "data-free" if data_free else kind_of(done)

@@ -87,6 +87,12 @@ class Row:
         """The searches that were due ended by themselves."""
         return not self.error and "incomplete" not in self.status.values()
 
+    @property
+    def counts(self) -> bool:
+        """Complete, with evidence, and what its manifest says it is: an attack that missed its own
+        acceptance makes a model neither clean nor backdoored."""
+        return self.complete and bool(self.features) and self.truth.accepted
+
 
 def key(model: str, samples: int, seed: int) -> str:
     """`Row.key` of a row that is still to be made."""

@@ -46,12 +46,12 @@ class Results:
 
 
 def results(rows: Sequence[Row], calibration: Calibration | None = None, seed: int = 0) -> Results:
-    """All tables of `rows`. Incomplete rows are left out of figures and told.
+    """All tables of `rows`. Incomplete rows, models the zoo did not accept: left out and told.
 
     With `calibration` the probability is its own; else each model is judged by a fit to the others,
     where there are enough. Raises `UsageError` when nothing is left or the rows are a mixture.
     """
-    done = [row for row in rows if row.complete and row.features]
+    done = [row for row in rows if row.counts]
     notices = _left_out(rows, done)
     if not done:
         raise UsageError("no model could be scanned to the end: no figure can be given")
@@ -94,6 +94,8 @@ def _left_out(rows: Sequence[Row], done: Sequence[Row]) -> list[str]:
 
 
 def _why(row: Row) -> str:
+    if not row.truth.accepted:
+        return "missed the zoo's acceptance"
     return ", ".join(f"{k} {v}" for k, v in row.status.items() if v in ("incomplete", "skipped"))
 
 

@@ -56,7 +56,7 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
     ``data_free.agree`` 1 when margins and last layer single out the same class.
     """
     out = {k: float(v) for k, v in raw.items() if math.isfinite(v)}
-    for family in ("patch", "additive", "warp", "blur"):
+    for family in ("patch", "additive", "linf", "blend", "warp", "blur"):
         prefix = f"inversion.{family}."
         gaps = [out.get(prefix + "log_gap"), out.get(prefix + "log_relative_gap")]
         known = [value for value in gaps if value is not None]
@@ -65,6 +65,9 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
         if prefix + "asr" in out:
             beside = max(out.get(prefix + "control", 1.0), out.get(prefix + "follows", 1.0))
             out[prefix + "merit"] = out[prefix + "asr"] - beside
+    for name in ("score", "lead", "clear"):
+        if f"consensus.{name}" in out:
+            out[f"consensus.log_{name}"] = math.log1p(max(0.0, out[f"consensus.{name}"]))
     if "data_free.margin.p" in out:
         out["data_free.margin.surprise"] = min(
             MOST_SURPRISE, -math.log10(max(out["data_free.margin.p"], 1e-300))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from auditor.bench.detectors import case_of, cross_validated, kind_of, leave_out
@@ -85,6 +87,14 @@ def test_incomplete_rows_are_told_and_not_counted():
         results([cut])
 
 
+def test_attacks_that_missed_their_acceptance_are_told_and_not_counted():
+    weak = row(90, True)
+    weak = dataclasses.replace(weak, truth=dataclasses.replace(weak.truth, accepted=False))
+    shown = results([*rows(), weak])
+    assert "m90.onnx (missed the zoo's acceptance)" in shown.notices[0]
+    assert shown.tables[0].rows[0][1] == "24 of 48"
+
+
 def test_mixtures_are_refused():
     with pytest.raises(UsageError, match="mix audits with and without"):
         kind_of([row(0, True), row(1, False, samples=0)])
@@ -92,8 +102,6 @@ def test_mixtures_are_refused():
 
 def test_both_files_of_a_network_stay_in_one_half():
     given = rows(24)
-    import dataclasses
-
     twice = [*given, *(dataclasses.replace(r, model=r.model[:-5] + ".pt") for r in given)]
     one, other = halves(twice)
     names = [{r.model.rpartition(".")[0] for r in half} for half in (one, other)]
