@@ -14,24 +14,20 @@ if TYPE_CHECKING:
     from auditor.checks.interface import BehaviourContext
 
 DATA_FREE = (
-    "data_free.margin.z",
+    "consensus.log_score",
+    "consensus.log_clear",
     "data_free.margin.surprise",
     "data_free.head.mean.z",
-    "data_free.head.norm.z",
-    "data_free.head.apart.z",
     "data_free.agree",
 )
 WITH_SAMPLES = (
-    "inversion.patch.log_honest",
-    "inversion.patch.log_spread",
-    "inversion.patch.anomaly",
-    "inversion.patch.merit",
-    "inversion.additive.log_honest",
-    "inversion.additive.log_spread",
+    "consensus.log_score",
+    "consensus.log_clear",
     "inversion.additive.merit",
-    "inversion.agree",
-    "data_free.margin.z",
-    "data_free.agree",
+    "inversion.patch.half",
+    "inversion.patch.repeat",
+    "data_free.head.mean.z",
+    "shifts.merit",
 )
 """Few on purpose: a population of tens of models cannot carry more coefficients."""
 
@@ -53,7 +49,8 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
 
     ``log_honest`` is the smaller of a family's two log gaps (see `auditor.inversion.features`);
     ``merit`` the held-out ASR less what rearranged perturbations and a linear model reach;
-    ``data_free.agree`` 1 when margins and last layer single out the same class.
+    ``consensus.log_score`` and the like are log(1 + x); ``data_free.agree`` is 1 when margins and
+    last layer single out the same class.
     """
     out = {k: float(v) for k, v in raw.items() if math.isfinite(v)}
     for family in ("patch", "additive", "linf", "blend", "warp", "blur"):

@@ -45,8 +45,9 @@ def judge(
     """
     found = {r.name: r for r in results if r.name in CHECKS}
     searched = found.get("inversion")
-    if searched is not None and searched.status == "incomplete":
-        return Judgement(words=f"no probability: {searched.reason}")
+    for name in ("inversion", "consensus"):
+        if name in found and found[name].status == "incomplete":
+            return Judgement(words=f"no probability: {found[name].reason}")
     kind = "samples" if searched is not None and _features(searched) else "data-free"
     known = {k: v for result in found.values() for k, v in _features(result).items()}
     if not known:
@@ -63,7 +64,16 @@ def judge(
         return Judgement(words="no probability: too little of the evidence it rests on is there")
     said = model.estimate(known, parameters)
     interval = (round(said.low, 4), round(said.high, 4))
-    return Judgement(round(said.probability, 4), interval, said.outside, _made(model.provenance))
+    words = _points_at(said.probability, known) + _made(model.provenance)
+    return Judgement(round(said.probability, 4), interval, said.outside, words)
+
+
+def _points_at(probability: float, known: Mapping[str, float]) -> str:
+    """Which class stands out, where a backdoor is more likely than not."""
+    target = known.get("consensus.target")
+    if target is None or probability < 0.5:
+        return ""
+    return f"the evidence points at class {int(target)}; "
 
 
 def _made(p: Provenance) -> str:

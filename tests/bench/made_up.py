@@ -34,6 +34,8 @@ def row(index, bad, shift=1.0, samples=500, rng=None, **more):
             prefix + "asr": 0.95,
             prefix + "control": 0.1,
             prefix + "follows": 0.2,
+            prefix + "half": near(0.4),
+            prefix + "repeat": near(0.6),
         }
     features["inversion.agree"] = float(rng.random() < (0.8 if bad and shift else 0.3))
     for name in ("score", "lead", "clear", "margin", "mean", "apart", "slopes", "patch", "whole"):

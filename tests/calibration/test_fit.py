@@ -35,7 +35,7 @@ def test_same_seed_same_coefficients_and_order_of_kinds():
     cases = [case_of(row) for row in rows()]
     one, two = (fit(cases, "samples", population="p", seed=3, draws=5) for _ in range(2))
     assert one == two
-    assert one.coefficients[one.names.index("inversion.patch.log_honest")] > 0
+    assert one.coefficients[one.names.index("consensus.log_score")] > 0
 
 
 def test_too_few_of_a_kind_and_missing_features():

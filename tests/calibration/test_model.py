@@ -47,17 +47,17 @@ def test_inside_says_nothing_outside_says_what(model):
 
 
 def test_values_beyond_the_population_are_cut_and_told(model):
-    strange = {**rows()[4].features, "inversion.patch.log_spread": 3.0}
-    stranger = {**strange, "inversion.patch.log_spread": 300.0}
+    strange = {**rows()[4].features, "inversion.patch.half": 3.0}
+    stranger = {**strange, "inversion.patch.half": 300.0}
     one, two = model.estimate(strange), model.estimate(stranger)
     assert one.probability == two.probability
-    assert "inversion.patch.log_spread beyond any model" in one.outside[0]
+    assert "inversion.patch.half beyond any model" in one.outside[0]
 
 
 def test_missing_features_are_told_and_too_many_refused(model):
     known = dict(rows()[4].features)
-    del known["inversion.agree"]
-    assert "no value for inversion.agree" in model.estimate(known).outside[0]
+    del known["inversion.patch.repeat"]
+    assert "no value for inversion.patch.repeat" in model.estimate(known).outside[0]
     assert model.covers(known)
     assert not model.covers({"data_free.margin.z": 1.0})
 
@@ -102,6 +102,18 @@ def test_no_number_without_calibration_with_an_unfinished_search_or_without_evid
     assert cut.words == "no probability: time"
     assert judge([], None, {"samples": model}).words == ""
     assert judge(given, None, {}).metrics() == {}
+
+
+def test_the_class_is_named_where_a_backdoor_is_likely(model):
+    for index, bad in ((4, True), (101, False)):
+        said = judge(results(row(index, bad)), 10_010, {"samples": model})
+        assert said.words.startswith("the evidence points at class 3; ") == bad
+
+
+def test_an_unfinished_consensus_is_no_measurement(model):
+    cut = CheckResult("consensus", "incomplete", "the time budget ended", 0.1)
+    said = judge([*results(rows()[4]), cut], None, {"samples": model})
+    assert (said.probability, said.words) == (None, "no probability: the time budget ended")
 
 
 def test_hostile_numbers_are_left_out(model):
