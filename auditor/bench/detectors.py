@@ -194,7 +194,14 @@ def _with_probabilities(
     name: str, rows: Sequence[Row], values: Sequence[float], note: str
 ) -> Detector:
     plain = _ours(name, rows, values, [v >= 0.5 for v in values], note)
-    return replace(plain, probabilities=np.array(values, np.float64))
+    pointed = tuple(_points_at(row) for row in rows)
+    return replace(plain, probabilities=np.array(values, np.float64), targets=pointed)
+
+
+def _points_at(row: Row) -> int | None:
+    """The class the evidence adds up to: what a report names beside the probability."""
+    target = row.features.get("consensus.target")
+    return row.named if target is None else int(target)
 
 
 def kind_of(rows: Sequence[Row]) -> str:

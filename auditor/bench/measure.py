@@ -172,12 +172,20 @@ def _died(report: Report, seconds: float) -> str:
     return f"{dead[0].title} after {seconds:.0f} s" if dead else ""
 
 
+_NAMES = (
+    ("inversion", "inversion.target"),
+    ("consensus", "consensus.target"),
+    ("data-free", "data-free.margin.target"),
+)
+
+
 def _named(checks: dict[str, CheckRecord]) -> int | None:
     """The easiest class, flagged or not."""
-    value = checks["inversion"].metrics.get("inversion.target") if "inversion" in checks else None
-    if value is None and "data-free" in checks:
-        value = checks["data-free"].metrics.get("data-free.margin.target")
-    return int(value) if value is not None else None
+    for check, metric in _NAMES:
+        value = checks[check].metrics.get(metric) if check in checks else None
+        if value is not None:
+            return int(value)
+    return None
 
 
 def _measures(checks: dict[str, CheckRecord]) -> dict[str, tuple[float | None, ...]]:
