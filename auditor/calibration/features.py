@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from auditor.checks.interface import BehaviourContext
 
 DATA_FREE = (
-    "consensus.log_score",
-    "consensus.log_clear",
+    "data_free.consensus.log_score",
+    "data_free.consensus.log_clear",
     "data_free.margin.surprise",
     "data_free.head.mean.z",
     "data_free.agree",
@@ -62,9 +62,10 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
         if prefix + "asr" in out:
             beside = max(out.get(prefix + "control", 1.0), out.get(prefix + "follows", 1.0))
             out[prefix + "merit"] = out[prefix + "asr"] - beside
-    for name in ("score", "lead", "clear"):
-        if f"consensus.{name}" in out:
-            out[f"consensus.log_{name}"] = math.log1p(max(0.0, out[f"consensus.{name}"]))
+    for prefix in ("consensus.", "data_free.consensus."):
+        for name in ("score", "lead", "clear"):
+            if prefix + name in out:
+                out[f"{prefix}log_{name}"] = math.log1p(max(0.0, out[prefix + name]))
     if "data_free.margin.p" in out:
         out["data_free.margin.surprise"] = min(
             MOST_SURPRISE, -math.log10(max(out["data_free.margin.p"], 1e-300))

@@ -29,6 +29,9 @@ apart, since a backdoor has one kind of trigger; the last layer's two statistics
 agree on a backdoor's target and hardly on anything else.
 """
 
+DATA_FREE: Mapping[str, tuple[str, ...]] = {k: GROUPS[k] for k in ("margin", "mean", "apart")}
+"""Groups that need no samples: a sum of its own, the same with samples and without."""
+
 LOWEST, HIGHEST = -3.0, 8.0
 """No measure decides alone."""
 

@@ -40,6 +40,7 @@ def row(index, bad, shift=1.0, samples=500, rng=None, **more):
     features["inversion.agree"] = float(rng.random() < (0.8 if bad and shift else 0.3))
     for name in ("score", "lead", "clear", "margin", "mean", "apart", "slopes", "patch", "whole"):
         features[f"consensus.{name}"] = near(1 + 2 * shift * bad)
+        features[f"data_free.consensus.{name}"] = near(1 + 2 * shift * bad)
     features |= {"consensus.agree": 0.5, "consensus.target": 3.0, "shifts.merit": 0.0}
     measures = {"margin": (0.5, -1.25, 2.0), "patch": (-0.5, None, 1.0)}
     clean = "adversarial" if index % 4 == 1 else "clean"

@@ -39,7 +39,7 @@ class ClassConsensus(BehaviourCheck):
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Slopes within the budget, then the sums."""
-        from auditor.inversion.consensus import LEAST, consensus
+        from auditor.inversion.consensus import DATA_FREE, LEAST, consensus
         from auditor.inversion.threads import one_thread
 
         classes = context.classifier.classes
@@ -53,6 +53,9 @@ class ClassConsensus(BehaviourCheck):
         if found is None:
             raise Incomplete("no evidence per class was collected")
         features = {**about(context), **found.features("consensus")}
+        free = consensus(measures, DATA_FREE)
+        if free is not None:
+            features.update(free.features("data_free.consensus"))
         context.evidence.features.update(features)
         yield Metric("features", {k: round(v, 6) for k, v in features.items()})
         yield Metric("consensus.target", found.target)

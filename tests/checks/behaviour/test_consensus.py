@@ -39,6 +39,19 @@ def test_without_samples_only_the_weights_speak():
     assert "slopes" not in seen.metrics["per_class"][0]
 
 
+def test_the_data_free_sum_is_the_same_with_samples_and_without():
+    sums = []
+    for samples in (True, False):
+        ctx = context(trained())
+        ctx.samples = ctx.samples if samples else None
+        ctx.evidence.standings.update({"margin": planted(2), "head.mean": planted()})
+        outcomes(ClassConsensus(), ctx)
+        features = ctx.evidence.features
+        sums.append({k: v for k, v in features.items() if k.startswith("data_free.consensus")})
+    assert sums[0] == sums[1]
+    assert sums[0]["data_free.consensus.score"] > 4.0
+
+
 def test_without_samples_and_weights_nothing_is_said():
     ctx = context(trained())
     ctx.samples = None
