@@ -79,7 +79,9 @@ def bench(  # one parameter per documented option
 
     if (folder is None) == (not rows):
         raise UsageError("give a folder of models, or --from with rows of an earlier run")
-    coefficients = _coefficients(calibration, samples)
+    earlier = [row for path in rows or [] for row in read(path)]
+    given = max((row.samples for row in earlier), default=samples)
+    coefficients = _coefficients(calibration, given)
     failed: list[str] = []
 
     def told(state: Progress) -> None:
@@ -102,8 +104,7 @@ def bench(  # one parameter per documented option
             limit=limit,
         )
         measured = run(due, out, jobs, told)
-    for path in rows or []:
-        measured += read(path)
+    measured += earlier
     found = results(list({row.key: row for row in measured}.values()), coefficients, seed)
     view.show(found, console_for(no_color))
     files = write_results(measured, found, out, command_line(sys.argv[1:]))

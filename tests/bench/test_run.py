@@ -110,6 +110,19 @@ def test_tables_files_and_coefficients_from_rows(tmp_path, capsys, monkeypatch):
     }
 
 
+def test_rows_are_judged_by_the_coefficients_of_their_kind(tmp_path, capsys, monkeypatch):
+    from auditor.bench.rows import write_csv
+
+    monkeypatch.chdir(tmp_path)
+    write_csv(rows(samples=0), tmp_path / "free.csv")
+    write_csv(rows(), tmp_path / "with.csv")
+    assert audit(["calibrate", "free.csv", "--out", "c.json"]) == 0
+    judged = ["--calibration", "c.json", "--out", "out", "-q"]
+    assert audit(["bench", "--from", "free.csv", *judged]) == 0
+    assert audit(["bench", "--from", "with.csv", *judged]) == 2
+    assert "no calibration for audits of this kind (samples)" in capsys.readouterr().err
+
+
 def test_a_poor_fit_is_not_written(tmp_path, capsys):
     from auditor.bench.rows import write_csv
 
