@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditor.bench.rows import KINDS, Baseline, Row, Truth
+from auditor.calibration.judge import CHECKS
 from auditor.errors import UsageError
 from auditor.manifest import MANIFEST_SUFFIX, ManifestError, manifest_path, read_manifest
 
 if TYPE_CHECKING:
     from auditor.report.model import CheckRecord, Report
-
-CHECKS = ("data-free", "inversion", "all-to-all", "consensus")
-"""Probing is left out: its library holds the triggers a zoo attacks with."""
 
 RULES = ("inversion.trigger", "inversion.all-to-all", "data-free.margin")
 """Rules of the findings these checks raise."""

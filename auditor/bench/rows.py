@@ -89,8 +89,8 @@ class Row:
 
     @property
     def counts(self) -> bool:
-        """Complete, with evidence, and what its manifest says it is: an attack that missed its own
-        acceptance makes a model neither clean nor backdoored."""
+        """Complete, with evidence, and accepted by the zoo: an attack that missed its bound makes a
+        model neither clean nor backdoored, and a network that learned little is no example."""
         return self.complete and bool(self.features) and self.truth.accepted
 
 

@@ -11,6 +11,9 @@ from auditor.calibration.model import Calibration, Provenance, packaged
 from auditor.findings import CheckResult
 
 CHECKS = ("data-free", "inversion", "all-to-all", "consensus")
+"""What a probability rests on. Probing is left out: its library holds the triggers a zoo attacks
+with."""
+
 METRIC = "backdoor.probability"
 
 

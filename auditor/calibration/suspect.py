@@ -54,16 +54,16 @@ def _finding(result: CheckResult, said: Judgement) -> Finding:
         ),
         evidence=(
             f"calibrated probability {said.probability:.2f} ({low:.2f} to {high:.2f}) at even "
-            "odds; the table of evidence per class shows margins, weights, slopes and trigger "
-            "sizes; no single search found a trigger that stands out by itself"
+            "odds, although no single check accuses; the table of evidence per class shows what "
+            "stands out and by how much"
         ),
         why=(
             "Faint triggers spread over the whole image leave no easy patch behind, but the target "
             "class stands out in several measures at once, which clean networks rarely show."
         ),
         remedy=(
-            "Ask where the model and its training data came from; audit again with more samples, "
-            "and look at the pictures of the recovered triggers."
+            "Ask where the model and its training data came from; audit again with (more) labelled "
+            "samples."
         ),
         target_class=named,
     )

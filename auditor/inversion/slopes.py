@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditor.inversion.search import Logits
+from auditor.inversion.search import CHUNK_VALUES, Logits
 
 IMAGES = 48
 """Images of other classes a class is judged by."""
 
 _SMALL = 1e-9
+_LEAST = 16
+"""Images passed at once however large they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +50,33 @@ def slopes(
     spent: Callable[[], bool] = lambda: False,
 ) -> Slopes:
     """From float32 `images` (N, C, H, W) in 0..1; for class t those the network gives another."""
+    pieces = torch.split(images, max(_LEAST, CHUNK_VALUES // (16 * int(np.prod(images.shape[1:])))))
     with torch.no_grad():
-        labels = logits(images).argmax(1)
+        labels = torch.cat([logits(piece).argmax(1) for piece in pieces])
     steep, alike = np.full(classes, np.nan), np.full(classes, np.nan)
     passes, complete = 0, True
     for target in range(classes):
         if spent():
             complete = False
             break
-        leaf = images[labels != target][:most].detach().requires_grad_(True)
-        if not len(leaf):
+        others = images[labels != target][:most]
+        if not len(others):
             continue
-        scores = logits(leaf)
-        column = torch.full((len(leaf), 1), target, device=leaf.device)
-        margin = scores[:, target] - scores.scatter(1, column, -torch.inf).amax(1)
-        (gradient,) = torch.autograd.grad(margin.sum(), leaf)
-        passes += len(leaf)
-        flat = gradient.flatten(1).double()
+        parts = [_margin(logits, part, target) for part in torch.split(others, len(pieces[0]))]
+        flat, margin = (torch.cat(group) for group in zip(*parts, strict=True))
+        passes += len(others)
         length = flat.norm(dim=1, keepdim=True)
         alike[target] = float((flat / length.clamp_min(_SMALL)).mean(0).norm())
-        missing = max(_SMALL, -float(margin.detach().mean()))
+        missing = max(_SMALL, -float(margin.mean()))
         steep[target] = float(torch.log(flat.mean(0).norm().clamp_min(_SMALL))) - np.log(missing)
     return Slopes(steep, alike, passes, complete)
+
+
+def _margin(logits: Logits, images: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """Gradients (N, C*H*W), float64, of each image's margin of `target`, and the margins (N,)."""
+    leaf = images.detach().requires_grad_(True)
+    scores = logits(leaf)
+    column = torch.full((len(leaf), 1), target, device=leaf.device)
+    margin = scores[:, target] - scores.scatter(1, column, -torch.inf).amax(1)
+    (gradient,) = torch.autograd.grad(margin.sum(), leaf)
+    return gradient.flatten(1).double(), margin.detach()

@@ -41,3 +41,22 @@ def test_a_spent_budget_is_told():
     found = slopes(trained(), torch.rand((6, 1, 8, 8)), 10, spent=lambda: True)
     assert not found.complete
     assert np.isnan(found.steep).all()
+
+
+def test_large_images_are_passed_in_pieces_with_the_same_result(monkeypatch):
+    net, seen = trained(3, 20.0), []
+    images = torch.rand((90, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+
+    def counted(x):
+        seen.append(len(x))
+        return net(x)
+
+    whole = slopes(counted, images, 10)
+    assert max(seen) == 90
+    seen.clear()
+    monkeypatch.setattr("auditor.inversion.slopes.CHUNK_VALUES", 0)
+    pieces = slopes(counted, images, 10)
+    assert max(seen) == 16
+    assert np.allclose(whole.steep, pieces.steep)
+    assert np.allclose(whole.alike, pieces.alike)
+    assert whole.passes == pieces.passes

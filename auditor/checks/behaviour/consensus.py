@@ -67,10 +67,9 @@ class ClassConsensus(BehaviourCheck):
 
 
 def _slopes(context: BehaviourContext, samples: Images) -> int:
-    """Adds the slopes on `samples`, and beside a linear model's, to the evidence; their passes."""
+    """Adds the slopes on `samples` to the evidence; the passes they took."""
     import torch
 
-    from auditor.inversion.reference import linear_reference
     from auditor.inversion.slopes import IMAGES, slopes
 
     classifier, standings = context.classifier, context.evidence.standings
@@ -86,10 +85,6 @@ def _slopes(context: BehaviourContext, samples: Images) -> int:
     if not found.complete:
         raise Incomplete("the time budget ended before every class was measured")
     standings["slope.steep"], standings["slope.alike"] = found.steep, found.alike
-    plain = linear_reference(samples, classifier.classes, context.seed, context.device)
-    if plain is not None:
-        beside = slopes(plain, few, classifier.classes, most=most)
-        standings["slope.relative"] = found.steep - beside.steep
     return found.passes
 
 
