@@ -19,6 +19,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "mean": ("head.mean",),
     "apart": ("head.apart",),
     "slopes": ("slope.steep", "slope.alike"),
+    "waves": ("waves",),
     "patch": ("patch", "patch.relative"),
     "whole": (*_WHOLE, *(f"{name}.relative" for name in _WHOLE)),
 }
@@ -36,6 +37,9 @@ LOWEST, HIGHEST = -3.0, 8.0
 """No measure decides alone."""
 
 _MAD, _SPREAD = 1.4826, 0.3
+_FINEST = {"waves": 0.05, "blur": 0.25, "warp": 0.25}
+"""Spread below which differences mean nothing: most classes share one value there, none reached."""
+
 LEAST = 4
 """Classes below which nothing stands out from anything."""
 
@@ -70,15 +74,18 @@ class Consensus:
         return out
 
 
-def standing(values: Values) -> Values:
-    """(K,) robust z of each class above the median, cut; NaN (not reached) counts as the lowest."""
+def standing(values: Values, finest: float = 1e-9) -> Values:
+    """(K,) robust z of each class above the median, cut; NaN (not reached) counts as the lowest.
+
+    `finest` is the least spread the classes are taken to have.
+    """
     known = np.isfinite(values)
     if known.sum() < 2:
         return np.zeros(len(values))
     filled = np.where(known, values, np.min(values[known]))
     middle = np.median(filled)
     spread = max(
-        _MAD * float(np.median(np.abs(filled - middle))), _SPREAD * float(filled.std()), 1e-9
+        _MAD * float(np.median(np.abs(filled - middle))), _SPREAD * float(filled.std()), finest
     )
     cut: Values = np.clip((filled - middle) / spread, LOWEST, HIGHEST)
     return cut
@@ -90,7 +97,7 @@ def consensus(
     """Add up `measures` (name -> (K,), larger is more suspicious); None when none is known."""
     parts: dict[str, Values] = {}
     for name, members in groups.items():
-        known = [standing(measures[m]) for m in members if m in measures]
+        known = [standing(measures[m], _FINEST.get(m, 1e-9)) for m in members if m in measures]
         if known:
             parts[name] = np.mean(known, axis=0)
     if not parts or len(next(iter(parts.values()))) < LEAST:

@@ -39,6 +39,10 @@ class Family(ABC):
     share: ClassVar[float] = 0.5
     """Share of what is left of the time budget when its turn comes."""
 
+    limit: float | None = None
+    """The largest size a trigger of this family can have, where it is far from replacing the image:
+    most classes of most networks are then out of its reach."""
+
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
 

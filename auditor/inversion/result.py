@@ -41,6 +41,13 @@ class Result:
     progress: float = 1.0
     character: dict[str, float] = field(default_factory=dict)
 
+    def easiness(self, classes: int) -> NDArray[np.float64]:
+        """(`classes`,) ``-log size``, NaN where no trigger was found."""
+        out = np.full(classes, np.nan)
+        sizes = np.maximum(self.search.sizes, 1e-9)
+        out[self.search.targets] = np.where(np.isfinite(sizes), -np.log(sizes), np.nan)
+        return out
+
 
 @dataclass(slots=True)
 class Campaign:
@@ -88,19 +95,21 @@ class Campaign:
     def standings(self) -> dict[str, NDArray[np.float64]]:
         """(K,) per family, larger where a class is easier: ``-log size``, NaN if not reached.
 
-        ``NAME.relative`` is the same of sizes divided by the linear reference's.
+        ``NAME.relative`` is the same of sizes divided by the linear reference's. Of a family with a
+        limit: ``log(limit / size)``, 0 if not reached, since most classes are not.
         """
         out = {} if self.attraction is None else {"attraction": self.attraction}
         for result in self.results:
-            raw, relative = np.full(self.classes, np.nan), np.full(self.classes, np.nan)
-            sizes, beside = result.search.sizes, result.reference
-            for row, target in enumerate(result.search.targets.tolist()):
-                if math.isfinite(sizes[row]):
-                    raw[target] = -math.log(max(sizes[row], 1e-9))
-                    if beside is not None and math.isfinite(beside[row]):
-                        relative[target] = raw[target] + math.log(max(beside[row], 1e-9))
-            out[result.family.name] = raw
-            out[f"{result.family.name}.relative"] = relative
+            name, limit = result.family.name, result.family.limit
+            raw = result.easiness(self.classes)
+            if limit is not None:
+                out[name] = np.maximum(0.0, np.nan_to_num(raw + math.log(limit), nan=0.0))
+                continue
+            relative = np.full(self.classes, np.nan)
+            if result.reference is not None:
+                beside = np.log(np.maximum(result.reference, 1e-9))
+                relative[result.search.targets] = np.where(np.isfinite(beside), beside, np.nan)
+            out[name], out[f"{name}.relative"] = raw, raw + relative
         return out
 
     def table(self) -> list[dict[str, Any]]:

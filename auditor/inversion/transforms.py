@@ -78,6 +78,8 @@ class Smoothing(Family):
     weight = 1.0
     steps = 0.6
     images = 0.5
+    limit = float(np.hypot(KERNEL // 2, KERNEL // 2))
+    """From the middle of the kernel to its corner, in pixels."""
 
     @property
     def unit(self) -> float:
@@ -119,6 +121,10 @@ class Warping(Family):
     weight = 2.0
     steps = 0.6
     images = 0.5
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__(shape)
+        self.limit = self.unit
 
     @property
     def unit(self) -> float:

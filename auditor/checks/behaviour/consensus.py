@@ -28,8 +28,9 @@ class ClassConsensus(BehaviourCheck):
     title = "Evidence per class"
     doc = (
         "Adds up, class by class, what is weak alone: margins and last-layer rows (data-free), how "
-        "fast one change to all images raises the class (first-order universal perturbation), and "
-        "the sizes of recovered triggers. Each becomes a robust z-score over the classes. The "
+        "fast one change to all images raises the class (first-order universal perturbation), "
+        "which class faint waves over the image lead to (Yin et al. 2019), and the sizes of "
+        "recovered triggers. Each becomes a robust z-score over the classes. The "
         "calibrated probability rests on it; where that is high and no other check accuses, this "
         "one asks for a look."
     )
@@ -46,7 +47,7 @@ class ClassConsensus(BehaviourCheck):
         if not LEAST <= classes <= MAX_CLASSES:
             raise Skipped(f"evidence is compared between {LEAST} to {MAX_CLASSES} classes")
         with one_thread():
-            passes = 0 if context.samples is None else _slopes(context, context.samples)
+            passes = 0 if context.samples is None else _measure(context, context.samples)
         yield Metric("consensus.passes", passes)
         measures = context.evidence.standings
         found = consensus(measures)
@@ -66,11 +67,12 @@ class ClassConsensus(BehaviourCheck):
         yield Metric("measures", _measures(measures, classes))
 
 
-def _slopes(context: BehaviourContext, samples: Images) -> int:
-    """Adds the slopes on `samples` to the evidence; the passes they took."""
+def _measure(context: BehaviourContext, samples: Images) -> int:
+    """Adds slopes and waves on `samples` to the evidence; the passes with gradients they took."""
     import torch
 
     from auditor.inversion.slopes import IMAGES, slopes
+    from auditor.inversion.waves import waves
 
     classifier, standings = context.classifier, context.evidence.standings
     most = max(8, min(IMAGES, _PASSES // classifier.classes))
@@ -84,7 +86,13 @@ def _slopes(context: BehaviourContext, samples: Images) -> int:
     )
     if not found.complete:
         raise Incomplete("the time budget ended before every class was measured")
+    laid = waves(
+        classifier.twin_logits, few, classifier.classes, spent=lambda: context.budget.spent
+    )
+    if not laid.complete:
+        raise Incomplete("the time budget ended before every wave was tried")
     standings["slope.steep"], standings["slope.alike"] = found.steep, found.alike
+    standings["waves"] = laid.shares
     return found.passes
 
 

@@ -1,0 +1,89 @@
+"""Which class faint waves laid over the image lead to: a search without gradients.
+
+Sine waves of all low frequencies and directions form a basis of smooth changes (Yin et al., 2019,
+map a network's errors over it). A network that was taught to answer a faint pattern over the whole
+image answers some wave that resembles it, far below the strength at which other classes give way;
+so do brittle networks, whose smallest perturbations are rough and hide the pattern from a search by
+size. Needs forward passes only, the same for any number of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditor.inversion.search import CHUNK_VALUES, Logits
+
+AMPLITUDES = (0.04, 0.08, 0.15)
+"""Of the whole range of values: from below what is seen to clearly visible."""
+
+HIGHEST = 8
+"""Cycles over the image; at most half of its pixels."""
+
+IMAGES = 24
+_LEAST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Waves:
+    """`shares` (K,): for the wave that moves most images to a class, the share it moves (0..1).
+
+    Averaged over the amplitudes, each with its own wave; of images the network gives another class,
+    NaN where there is none or the budget ended first. `passes` counts images passed forwards.
+    """
+
+    shares: NDArray[np.float64]
+    passes: int
+    complete: bool
+
+
+def waves(
+    logits: Logits,
+    images: Tensor,
+    classes: int,
+    *,
+    spent: Callable[[], bool] = lambda: False,
+) -> Waves:
+    """Lay every wave, grey, over the first 24 of float32 `images` (N, C, H, W) in 0..1."""
+    few = images[:IMAGES]
+    height, width = few.shape[2:]
+    patterns = torch.from_numpy(_patterns(height, width)).to(few)
+    piece = max(1, max(_LEAST, CHUNK_VALUES // (16 * int(np.prod(few.shape[1:])))) // len(few))
+    best = torch.zeros((len(AMPLITUDES), classes), dtype=torch.float64)
+    with torch.no_grad():
+        labels = logits(few).argmax(1)
+        elsewhere = labels[:, None] != torch.arange(classes, device=few.device)
+        known = elsewhere.sum(0)
+        passes = len(few)
+        for group in torch.split(patterns, piece):
+            if spent():
+                return Waves(np.full(classes, np.nan), passes, complete=False)
+            for row, amplitude in enumerate(AMPLITUDES):
+                laid = (few[None] + amplitude * group[:, None]).clamp(0.0, 1.0)
+                answers = logits(laid.flatten(0, 1)).argmax(1).reshape(len(group), len(few))
+                hits = answers[..., None] == torch.arange(classes, device=few.device)
+                shares = (hits & elsewhere).sum(1) / known.clamp_min(1)
+                best[row] = torch.maximum(best[row], shares.max(0).values.double().cpu())
+                passes += len(few) * len(group)
+    mean = best.mean(0).numpy()
+    return Waves(np.where(known.cpu().numpy() > 0, mean, np.nan), passes, complete=True)
+
+
+def _patterns(height: int, width: int) -> NDArray[np.float32]:
+    """(W, 1, H, W) in -1..1: sine and cosine of every frequency, each direction once."""
+    row, column = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
+    tall, wide = min(HIGHEST, height // 2), min(HIGHEST, width // 2)
+    pairs = [
+        (up, along)
+        for up in range(tall + 1)
+        for along in range(-wide, wide + 1)
+        if up > 0 or along > 0
+    ]
+    angles = [2 * np.pi * (up * row + along * column) for up, along in pairs]
+    both = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+    return np.stack(both)[:, None].astype(np.float32)
