@@ -3,8 +3,8 @@
     python -m benchmarks.growth [--rows FILE.csv] [--plot FILE.png] [--budget SECONDS]
 
 Small CNNs with random weights (time does not depend on what a network has learned) and random
-images are scanned as any artifact is, with the checks ``data-free`` and ``inversion``; one of the
-three grows at a time. Printed: a line a network with the seconds of both checks, images passed
+images are scanned as any artifact is, with the checks a probability rests on; one of the
+three grows at a time. Printed: a line a network with the seconds of these checks, images passed
 forwards and backwards, and what the budget left out.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from auditor.calibration.judge import CHECKS
 from auditor.options import ScanOptions
 from auditor.samples.interface import Images
 from auditor.scanning import scan
@@ -72,14 +73,14 @@ def measure(grows: str, classes: int, side: int, width: int, budget: float) -> R
         model = Path(room) / "model.pt"
         torch.jit.trace(net, torch.from_numpy(pixels[:2])).save(str(model))
         options = ScanOptions(
-            data=samples, checks=("data-free", "inversion"), sanitize=False, images=False,
+            data=samples, checks=CHECKS, sanitize=False, images=False,
             budget=budget, device="cpu", fail_on="never",
         )  # fmt: skip
         report = scan(model, options=options)
     found = {c.name: c for c in report.checks}
     return Row(
         grows, classes, side, sum(p.numel() for p in net.parameters()),
-        round(sum(found[n].seconds for n in ("data-free", "inversion") if n in found), 1),
+        round(sum(found[n].seconds for n in CHECKS if n in found), 1),
         int(found["inversion"].metrics.get("inversion.passes", 0)),
         " ".join(n for n in report.notices if "budget" in n),
     )  # fmt: skip

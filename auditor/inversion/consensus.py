@@ -13,30 +13,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Groups = Mapping[str, tuple[tuple[str, ...], ...]]
+"""Name -> alternatives, each the measures of one kind of trigger."""
+
 _WHOLE = ("additive", "linf", "blend")
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "margin": ("margin",),
-    "mean": ("head.mean",),
-    "apart": ("head.apart",),
-    "slopes": ("slope.steep", "slope.alike"),
-    "waves": ("waves",),
-    "patch": ("patch", "patch.relative"),
-    "whole": (*_WHOLE, *(f"{name}.relative" for name in _WHOLE)),
+GROUPS: Groups = {
+    "margin": (("margin",),),
+    "mean": (("head.mean",),),
+    "apart": (("head.apart",),),
+    "slopes": (("slope.steep", "slope.alike"),),
+    "waves": (("waves",),),
+    "patch": (("patch", "patch.relative"),),
+    "whole": ((*_WHOLE, *(f"{name}.relative" for name in _WHOLE)), ("blur",), ("warp",)),
 }
 """Measures by the kind of evidence they are; a group counts once, as the mean of its measures.
 
+Where it has alternatives the largest counts, class by class: a backdoor has one kind of trigger.
 Chosen on the calibration population (docs/detection.md): patches and changes over the whole image
-apart, since a backdoor has one kind of trigger; the last layer's two statistics apart, since they
-agree on a backdoor's target and hardly on anything else.
+apart, for the same reason; the last layer's two statistics apart, since they agree on a backdoor's
+target and hardly on anything else.
 """
 
-DATA_FREE: Mapping[str, tuple[str, ...]] = {k: GROUPS[k] for k in ("margin", "mean", "apart")}
+DATA_FREE: Groups = {k: GROUPS[k] for k in ("margin", "mean", "apart")}
 """Groups that need no samples: a sum of its own, the same with samples and without."""
+
+TRANSFORMS = (("blur",), ("warp",))
+"""What moves pixels instead of writing on them; most classes of most networks are out of reach."""
 
 LOWEST, HIGHEST = -3.0, 8.0
 """No measure decides alone."""
 
-_MAD, _SPREAD = 1.4826, 0.3
+_MAD, _SPREAD, _SMALLEST = 1.4826, 0.3, 1e-9
 _FINEST = {"waves": 0.05, "blur": 0.25, "warp": 0.25}
 """Spread below which differences mean nothing: most classes share one value there, none reached."""
 
@@ -74,7 +81,7 @@ class Consensus:
         return out
 
 
-def standing(values: Values, finest: float = 1e-9) -> Values:
+def standing(values: Values, finest: float = _SMALLEST) -> Values:
     """(K,) robust z of each class above the median, cut; NaN (not reached) counts as the lowest.
 
     `finest` is the least spread the classes are taken to have.
@@ -91,15 +98,10 @@ def standing(values: Values, finest: float = 1e-9) -> Values:
     return cut
 
 
-def consensus(
-    measures: Mapping[str, Values], groups: Mapping[str, tuple[str, ...]] = GROUPS
-) -> Consensus | None:
+def consensus(measures: Mapping[str, Values], groups: Groups = GROUPS) -> Consensus | None:
     """Add up `measures` (name -> (K,), larger is more suspicious); None when none is known."""
-    parts: dict[str, Values] = {}
-    for name, members in groups.items():
-        known = [standing(measures[m], _FINEST.get(m, 1e-9)) for m in members if m in measures]
-        if known:
-            parts[name] = np.mean(known, axis=0)
+    found = {name: _group(measures, alternatives) for name, alternatives in groups.items()}
+    parts = {name: values for name, values in found.items() if values is not None}
     if not parts or len(next(iter(parts.values()))) < LEAST:
         return None
     scores: Values = np.sum(list(parts.values()), axis=0)
@@ -114,3 +116,27 @@ def consensus(
         clear=float(scores[target] - others[1]),
         agree=sum(named) / len(named),
     )
+
+
+def transform_lead(measures: Mapping[str, Values]) -> float | None:
+    """How far the class that blurs or warps reach most easily stands above the next; None unknown.
+
+    A network taught to answer a blur is reached by a slight one, which leads to no other class.
+    """
+    standings = _group(measures, TRANSFORMS)
+    if standings is None or len(standings) < LEAST:
+        return None
+    first, second = np.sort(standings)[[-1, -2]]
+    return float(first - second)
+
+
+def _group(
+    measures: Mapping[str, Values], alternatives: tuple[tuple[str, ...], ...]
+) -> Values | None:
+    """(K,) the largest of the alternatives' mean standings; None where nothing was measured."""
+    means = [
+        np.mean([standing(measures[m], _FINEST.get(m, _SMALLEST)) for m in known], axis=0)
+        for members in alternatives
+        if (known := [m for m in members if m in measures])
+    ]
+    return np.max(means, axis=0) if means else None

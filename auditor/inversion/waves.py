@@ -26,18 +26,21 @@ HIGHEST = 8
 """Cycles over the image; at most half of its pixels."""
 
 IMAGES = 24
+_USUAL = 2.0
 _LEAST = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Waves:
-    """`shares` (K,): for the wave that moves most images to a class, the share it moves (0..1).
+    """`excess` (K,): how many more images the best wave moves to a class than waves usually do.
 
-    Averaged over the amplitudes, each with its own wave; of images the network gives another class,
-    NaN where there is none or the budget ended first. `passes` counts images passed forwards.
+    The share of images (0..1) that the best wave moves, less twice what all waves move on average:
+    classes that any texture leads to (a frog in CIFAR-10) are no sign of anything. Averaged over
+    the amplitudes, each with its own best wave; of images the network gives another class, NaN
+    where there is none or the budget ended first. `passes` counts images passed forwards.
     """
 
-    shares: NDArray[np.float64]
+    excess: NDArray[np.float64]
     passes: int
     complete: bool
 
@@ -55,6 +58,7 @@ def waves(
     patterns = torch.from_numpy(_patterns(height, width)).to(few)
     piece = max(1, max(_LEAST, CHUNK_VALUES // (16 * int(np.prod(few.shape[1:])))) // len(few))
     best = torch.zeros((len(AMPLITUDES), classes), dtype=torch.float64)
+    total = torch.zeros_like(best)
     with torch.no_grad():
         labels = logits(few).argmax(1)
         elsewhere = labels[:, None] != torch.arange(classes, device=few.device)
@@ -67,11 +71,12 @@ def waves(
                 laid = (few[None] + amplitude * group[:, None]).clamp(0.0, 1.0)
                 answers = logits(laid.flatten(0, 1)).argmax(1).reshape(len(group), len(few))
                 hits = answers[..., None] == torch.arange(classes, device=few.device)
-                shares = (hits & elsewhere).sum(1) / known.clamp_min(1)
-                best[row] = torch.maximum(best[row], shares.max(0).values.double().cpu())
+                shares = ((hits & elsewhere).sum(1).double() / known.clamp_min(1)).cpu()
+                best[row] = torch.maximum(best[row], shares.max(0).values)
+                total[row] += shares.sum(0)
                 passes += len(few) * len(group)
-    mean = best.mean(0).numpy()
-    return Waves(np.where(known.cpu().numpy() > 0, mean, np.nan), passes, complete=True)
+    excess = (best - _USUAL * total / len(patterns)).mean(0).numpy()
+    return Waves(np.where(known.cpu().numpy() > 0, excess, np.nan), passes, complete=True)
 
 
 def _patterns(height: int, width: int) -> NDArray[np.float32]:

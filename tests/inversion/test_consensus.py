@@ -3,7 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from auditor.inversion.consensus import GROUPS, HIGHEST, LOWEST, consensus, standing
+from auditor.inversion.consensus import (
+    GROUPS,
+    HIGHEST,
+    LOWEST,
+    consensus,
+    standing,
+    transform_lead,
+)
+
+NAMES = [m for alternatives in GROUPS.values() for members in alternatives for m in members]
 
 
 def noise(seed, count=10):
@@ -12,7 +21,7 @@ def noise(seed, count=10):
 
 def test_weak_signs_of_one_class_add_up():
     measures = {}
-    for i, name in enumerate(m for group in GROUPS.values() for m in group):
+    for i, name in enumerate(NAMES):
         values = noise(i)
         values[7] += 1.5
         measures[name] = values
@@ -24,15 +33,35 @@ def test_weak_signs_of_one_class_add_up():
 
 
 def test_one_measure_cannot_lead_alone():
-    measures = {m: noise(i) for i, m in enumerate(m for g in GROUPS.values() for m in g)}
+    measures = {m: noise(i) for i, m in enumerate(NAMES)}
     measures["margin"] = np.where(np.arange(10) == 2, 1e9, measures["margin"])
     calm = consensus(measures)
     assert calm.groups["margin"].max() <= HIGHEST
     assert calm.scores.max() <= len(GROUPS) * HIGHEST
 
 
+def test_one_kind_of_trigger_is_enough_for_its_group():
+    measures = {m: noise(i) for i, m in enumerate(NAMES)} | {"warp": np.zeros(10)}
+    blurred = np.zeros(10)
+    blurred[4] = 1.6
+    groups = [consensus({**measures, "blur": v}).groups["whole"] for v in (np.zeros(10), blurred)]
+    assert groups[1][4] == standing(blurred, 0.25)[4]
+    assert np.array_equal(np.delete(groups[0], 4), np.delete(groups[1], 4))
+
+
+def test_a_blur_that_reaches_one_class_leads_by_how_slight_it_is():
+    slight, strong = np.zeros(10), np.zeros(10)
+    slight[3], strong[3] = 1.5, 0.2
+    assert transform_lead({"blur": slight}) > 4.0
+    assert 0.0 < transform_lead({"blur": strong}) < 1.0
+    assert transform_lead({"blur": np.zeros(10), "warp": np.zeros(10)}) == 0.0
+    assert transform_lead({"blur": np.full(10, 1.5)}) == 0.0
+    assert transform_lead({"patch": slight}) is None
+    assert transform_lead({"blur": np.array([1.0, 0.0, 0.0])}) is None
+
+
 def test_two_targets_do_not_hide_each_other():
-    measures = {m: noise(i) for i, m in enumerate(m for g in GROUPS.values() for m in g)}
+    measures = {m: noise(i) for i, m in enumerate(NAMES)}
     for values in measures.values():
         values[[2, 6]] += 6.0
     found = consensus(measures)

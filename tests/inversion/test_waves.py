@@ -30,28 +30,35 @@ def wave(up, along, side=8):
 def test_the_class_that_answers_a_faint_wave_stands_out():
     net = trained(3, 0.0)
     before, after = waves(net, images(), 10), waves(listening(net, wave(2, 1), 20.0), images(), 10)
-    assert before.shares.max() < 0.5
-    assert after.shares.argmax() == 3
-    assert after.shares[3] > before.shares[3] + 0.2
+    assert before.excess.max() < 0.5
+    assert after.excess.argmax() == 3
+    assert after.excess[3] > before.excess[3] + 0.2
     assert after.complete
 
 
 def test_a_patch_is_no_wave():
     clean, patched = waves(trained(3, 0.0), images(), 10), waves(trained(3, 20.0), images(), 10)
-    assert patched.shares[3] < clean.shares[3] + 0.3
+    assert patched.excess[3] < clean.excess[3] + 0.3
 
 
 def test_images_of_the_class_itself_do_not_count():
-    shares = waves(
+    excess = waves(
         lambda x: torch.eye(4)[torch.zeros(len(x), dtype=torch.long)], images(), 4
-    ).shares
-    assert np.isnan(shares[0])
-    assert not shares[1:].any()
+    ).excess
+    assert np.isnan(excess[0])
+    assert not excess[1:].any()
+
+
+def test_a_class_that_every_texture_leads_to_is_no_sign():
+    rough = lambda x: (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3))  # noqa: E731
+    still = torch.full((6, 1, 16, 16), 0.5)
+    scores = lambda x: torch.stack([torch.full((len(x),), 0.01), rough(x), -rough(x)], 1)  # noqa: E731
+    assert waves(scores, still, 3).excess[1] < 0.1
 
 
 def test_colour_and_odd_sizes_and_few_images():
     found = waves(lambda x: x.mean((2, 3)), torch.rand((2, 5, 7, 9)), 5)
-    assert found.shares.shape == (5,)
+    assert found.excess.shape == (5,)
     assert found.passes == 2 + 2 * len(AMPLITUDES) * 2 * (4 * 9 - 5)
 
 
@@ -67,10 +74,10 @@ def test_pieces_give_the_same(monkeypatch):
     monkeypatch.setattr("auditor.inversion.waves.CHUNK_VALUES", 0)
     pieces = waves(counted, images(), 10)
     assert max(seen) == IMAGES
-    assert np.array_equal(whole.shares, pieces.shares, equal_nan=True)
+    assert np.allclose(whole.excess, pieces.excess)
 
 
 def test_a_spent_budget_is_told():
     found = waves(trained(), images(6), 10, spent=lambda: True)
     assert not found.complete
-    assert np.isnan(found.shares).all()
+    assert np.isnan(found.excess).all()

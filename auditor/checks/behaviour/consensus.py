@@ -40,7 +40,7 @@ class ClassConsensus(BehaviourCheck):
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Slopes within the budget, then the sums."""
-        from auditor.inversion.consensus import DATA_FREE, LEAST, consensus
+        from auditor.inversion.consensus import DATA_FREE, LEAST, consensus, transform_lead
         from auditor.inversion.threads import one_thread
 
         classes = context.classifier.classes
@@ -57,6 +57,9 @@ class ClassConsensus(BehaviourCheck):
         free = consensus(measures, DATA_FREE)
         if free is not None:
             features.update(free.features("data_free.consensus"))
+        lead = transform_lead(measures)
+        if lead is not None:
+            features["transforms.lead"] = lead
         context.evidence.features.update(features)
         yield Metric("features", {k: round(v, 6) for k, v in features.items()})
         yield Metric("consensus.target", found.target)
@@ -92,7 +95,7 @@ def _measure(context: BehaviourContext, samples: Images) -> int:
     if not laid.complete:
         raise Incomplete("the time budget ended before every wave was tried")
     standings["slope.steep"], standings["slope.alike"] = found.steep, found.alike
-    standings["waves"] = laid.shares
+    standings["waves"] = laid.excess
     return found.passes
 
 
