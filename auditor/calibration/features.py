@@ -23,9 +23,9 @@ DATA_FREE = (
 WITH_SAMPLES = (
     "consensus.log_score",
     "consensus.log_clear",
-    "inversion.additive.merit",
-    "inversion.patch.half",
-    "inversion.patch.repeat",
+    "transforms.lead",
+    "inversion.additive.half",
+    "inversion.additive.compact",
     "data_free.head.mean.z",
     "shifts.merit",
 )

@@ -36,12 +36,15 @@ def row(index, bad, shift=1.0, samples=500, rng=None, **more):
             prefix + "follows": 0.2,
             prefix + "half": near(0.4),
             prefix + "repeat": near(0.6),
+            prefix + "compact": near(0.5),
         }
     features["inversion.agree"] = float(rng.random() < (0.8 if bad and shift else 0.3))
-    for name in ("score", "lead", "clear", "margin", "mean", "apart", "slopes", "patch", "whole"):
+    groups = ("margin", "mean", "apart", "slopes", "waves", "patch", "whole")
+    for name in ("score", "lead", "clear", *groups):
         features[f"consensus.{name}"] = near(1 + 2 * shift * bad)
         features[f"data_free.consensus.{name}"] = near(1 + 2 * shift * bad)
     features |= {"consensus.agree": 0.5, "consensus.target": 3.0, "shifts.merit": 0.0}
+    features["transforms.lead"] = near(0.5 + shift * bad)
     measures = {"margin": (0.5, -1.25, 2.0), "patch": (-0.5, None, 1.0)}
     clean = "adversarial" if index % 4 == 1 else "clean"
     truth = Truth(

@@ -47,17 +47,17 @@ def test_inside_says_nothing_outside_says_what(model):
 
 
 def test_values_beyond_the_population_are_cut_and_told(model):
-    strange = {**rows()[4].features, "inversion.patch.half": 3.0}
-    stranger = {**strange, "inversion.patch.half": 300.0}
+    strange = {**rows()[4].features, "inversion.additive.half": 3.0}
+    stranger = {**strange, "inversion.additive.half": 300.0}
     one, two = model.estimate(strange), model.estimate(stranger)
     assert one.probability == two.probability
-    assert "inversion.patch.half beyond any model" in one.outside[0]
+    assert "inversion.additive.half beyond any model" in one.outside[0]
 
 
 def test_missing_features_are_told_and_too_many_refused(model):
     known = dict(rows()[4].features)
-    del known["inversion.patch.repeat"]
-    assert "no value for inversion.patch.repeat" in model.estimate(known).outside[0]
+    del known["inversion.additive.compact"]
+    assert "no value for inversion.additive.compact" in model.estimate(known).outside[0]
     assert model.covers(known)
     assert not model.covers({"data_free.margin.z": 1.0})
 
