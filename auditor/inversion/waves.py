@@ -27,6 +27,7 @@ HIGHEST = 8
 
 IMAGES = 24
 _USUAL = 2.0
+_THIN = (1, 2, 4, 8)
 _LEAST = 8
 
 
@@ -50,12 +51,16 @@ def waves(
     images: Tensor,
     classes: int,
     *,
+    thin: int = 1,
     spent: Callable[[], bool] = lambda: False,
 ) -> Waves:
-    """Lay every wave, grey, over the first 24 of float32 `images` (N, C, H, W) in 0..1."""
+    """Lay every wave, grey, over the first 24 of float32 `images` (N, C, H, W) in 0..1.
+
+    With `thin` n only every n-th frequency is tried.
+    """
     few = images[:IMAGES]
     height, width = few.shape[2:]
-    patterns = torch.from_numpy(_patterns(height, width)).to(few)
+    patterns = torch.from_numpy(_patterns(height, width, thin)).to(few)
     piece = max(1, max(_LEAST, CHUNK_VALUES // (16 * int(np.prod(few.shape[1:])))) // len(few))
     best = torch.zeros((len(AMPLITUDES), classes), dtype=torch.float64)
     total = torch.zeros_like(best)
@@ -79,16 +84,27 @@ def waves(
     return Waves(np.where(known.cpu().numpy() > 0, excess, np.nan), passes, complete=True)
 
 
-def _patterns(height: int, width: int) -> NDArray[np.float32]:
-    """(W, 1, H, W) in -1..1: sine and cosine of every frequency, each direction once."""
-    row, column = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
+def affordable(height: int, width: int, step_seconds: float, seconds: float) -> int:
+    """The least `thin` that fits into `seconds` when 24 images take `step_seconds` to pass."""
+    whole = step_seconds * len(AMPLITUDES) * 2 * len(_frequencies(height, width))
+    return next((thin for thin in _THIN if whole / thin <= seconds), _THIN[-1])
+
+
+def _frequencies(height: int, width: int) -> list[tuple[int, int]]:
+    """Cycles down and across, each direction once."""
     tall, wide = min(HIGHEST, height // 2), min(HIGHEST, width // 2)
-    pairs = [
-        (up, along)
-        for up in range(tall + 1)
-        for along in range(-wide, wide + 1)
-        if up > 0 or along > 0
+    return [
+        (down, across)
+        for down in range(tall + 1)
+        for across in range(-wide, wide + 1)
+        if down > 0 or across > 0
     ]
-    angles = [2 * np.pi * (up * row + along * column) for up, along in pairs]
+
+
+def _patterns(height: int, width: int, thin: int) -> NDArray[np.float32]:
+    """(W, 1, H, W) in -1..1: sine and cosine of every `thin`-th frequency."""
+    row, column = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
+    pairs = _frequencies(height, width)[::thin]
+    angles = [2 * np.pi * (down * row + across * column) for down, across in pairs]
     both = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
     return np.stack(both)[:, None].astype(np.float32)

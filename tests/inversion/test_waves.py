@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from auditor.inversion.waves import AMPLITUDES, IMAGES, waves
+from auditor.inversion.waves import AMPLITUDES, IMAGES, affordable, waves
 from tests.attacks.nets import digits
 from tests.inversion.nets import Planted, trained
 
@@ -60,6 +60,14 @@ def test_colour_and_odd_sizes_and_few_images():
     found = waves(lambda x: x.mean((2, 3)), torch.rand((2, 5, 7, 9)), 5)
     assert found.excess.shape == (5,)
     assert found.passes == 2 + 2 * len(AMPLITUDES) * 2 * (4 * 9 - 5)
+
+
+def test_slow_networks_meet_fewer_waves():
+    assert affordable(28, 28, 0.001, 10.0) == 1
+    assert affordable(28, 28, 0.01, 5.0) == 2
+    assert affordable(28, 28, 10.0, 0.0) == 8
+    all_of_them, few = (waves(trained(), images(), 10, thin=n).passes for n in (1, 4))
+    assert 3.5 < all_of_them / few < 4.5
 
 
 def test_pieces_give_the_same(monkeypatch):

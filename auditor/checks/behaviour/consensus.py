@@ -9,16 +9,19 @@ import numpy as np
 
 from auditor.calibration.features import about
 from auditor.checks.interface import BehaviourCheck, BehaviourContext, Incomplete, Skipped
-from auditor.findings import Metric, Outcome
+from auditor.findings import Metric, Notice, Outcome
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from auditor.inversion.consensus import Consensus
     from auditor.samples.interface import Images
 
 MAX_CLASSES = 200
 _PASSES = 4000
+_WAVES = 0.7
+"""Share of what is left of the time that waves may be expected to take."""
 
 
 class ClassConsensus(BehaviourCheck):
@@ -36,7 +39,7 @@ class ClassConsensus(BehaviourCheck):
     )
     needs = frozenset({"gradients"})
     order = 45
-    weight = 1.0
+    weight = 3.0
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Slopes within the budget, then the sums."""
@@ -46,8 +49,12 @@ class ClassConsensus(BehaviourCheck):
         classes = context.classifier.classes
         if not LEAST <= classes <= MAX_CLASSES:
             raise Skipped(f"evidence is compared between {LEAST} to {MAX_CLASSES} classes")
-        with one_thread():
-            passes = 0 if context.samples is None else _measure(context, context.samples)
+        passes, thin = 0, 1
+        if context.samples is not None:
+            with one_thread():
+                passes, thin = _measure(context, context.samples)
+        if thin > 1:
+            yield Notice(f"Only one wave in {thin} was tried (time budget).")
         yield Metric("consensus.passes", passes)
         measures = context.evidence.standings
         found = consensus(measures)
@@ -70,12 +77,14 @@ class ClassConsensus(BehaviourCheck):
         yield Metric("measures", _measures(measures, classes))
 
 
-def _measure(context: BehaviourContext, samples: Images) -> int:
-    """Adds slopes and waves on `samples` to the evidence; the passes with gradients they took."""
+def _measure(context: BehaviourContext, samples: Images) -> tuple[int, int]:
+    """Adds slopes and waves on `samples` to the evidence.
+
+    Returns the passes with gradients they took, and of how many waves one was tried.
+    """
     import torch
 
     from auditor.inversion.slopes import IMAGES, slopes
-    from auditor.inversion.waves import waves
 
     classifier, standings = context.classifier, context.evidence.standings
     most = max(8, min(IMAGES, _PASSES // classifier.classes))
@@ -89,14 +98,36 @@ def _measure(context: BehaviourContext, samples: Images) -> int:
     )
     if not found.complete:
         raise Incomplete("the time budget ended before every class was measured")
+    standings["slope.steep"], standings["slope.alike"] = found.steep, found.alike
+    standings["waves"], thin = _waves(context, few)
+    return found.passes, thin
+
+
+def _waves(context: BehaviourContext, few: Tensor) -> tuple[NDArray[np.float64], int]:
+    """What waves over `few` images do, and of how many one was tried so that time suffices."""
+    import torch
+
+    from auditor.inversion.threads import measured_step
+    from auditor.inversion.waves import IMAGES, affordable, waves
+
+    classifier, (height, width) = context.classifier, few.shape[2:]
+
+    def step() -> object:
+        with torch.no_grad():
+            return classifier.twin_logits(few[:IMAGES])
+
+    with measured_step(step) as seconds:
+        thin = affordable(height, width, seconds, _WAVES * context.budget.left)
     laid = waves(
-        classifier.twin_logits, few, classifier.classes, spent=lambda: context.budget.spent
+        classifier.twin_logits,
+        few,
+        classifier.classes,
+        thin=thin,
+        spent=lambda: context.budget.spent,
     )
     if not laid.complete:
         raise Incomplete("the time budget ended before every wave was tried")
-    standings["slope.steep"], standings["slope.alike"] = found.steep, found.alike
-    standings["waves"] = laid.excess
-    return found.passes
+    return laid.excess, thin
 
 
 def _measures(measures: Mapping[str, NDArray[np.float64]], classes: int) -> list[dict[str, float]]:
