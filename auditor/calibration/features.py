@@ -24,6 +24,7 @@ WITH_SAMPLES = (
     "consensus.log_score",
     "consensus.log_clear",
     "transforms.lead",
+    "inversion.patch.log_honest",
     "inversion.additive.half",
     "inversion.additive.compact",
     "data_free.head.mean.z",
