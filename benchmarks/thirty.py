@@ -31,11 +31,11 @@ from zoo.training import Training
 SETS = ("mnist", "fashion-mnist", "cifar10")
 NETWORKS = (
     ("small-cnn", None, 0), ("small-cnn", "square", 4), ("small-cnn", "blended", 17),
-    ("bn-cnn", None, 0), ("bn-cnn", "square", 25),
+    ("bn-cnn", "square", 25),
 )  # fmt: skip
 """(architecture, attack of the catalogue, target class)."""
 
-_SIDE, _TRAIN, _TEST, _EPOCHS = 28, 4000, 1000, 12
+_SIDE, _TRAIN, _TEST, _EPOCHS = 28, 4000, 1000, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--rows", type=Path)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     data = thirty(given.data_root)
     rows = []
