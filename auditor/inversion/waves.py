@@ -2,9 +2,9 @@
 
 Sine waves of all low frequencies and directions form a basis of smooth changes (Yin et al., 2019,
 map a network's errors over it). A network that was taught to answer a faint pattern over the whole
-image answers some wave that resembles it, far below the strength at which other classes give way;
-so do brittle networks, whose smallest perturbations are rough and hide the pattern from a search by
-size. Needs forward passes only, the same for any number of classes.
+image answers some wave that resembles it, far below the strength at which other classes give way.
+That holds for brittle networks too, whose smallest perturbations are rough and hide the pattern
+from a search by size. Needs forward passes only, the same for any number of classes.
 """
 
 from __future__ import annotations
