@@ -54,7 +54,12 @@ def test_a_killed_run_leaves_no_part_of_a_copy(
 
 
 @pytest.mark.parametrize(
-    ("sign", "after"), [(signal.SIGINT, 8.0), (signal.SIGKILL, 12.0), (signal.SIGTERM, 16.0)]
+    ("sign", "after"),
+    [
+        (signal.SIGINT, 8.0),
+        pytest.param(signal.SIGKILL, 12.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 16.0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_repair_of_weights_leaves_no_part_of_a_copy(
     digits_zoo: Path, tmp_path: Path, sign: signal.Signals, after: float

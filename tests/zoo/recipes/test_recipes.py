@@ -117,6 +117,7 @@ def test_poisoning_methods_spoil_the_share_they_say(digits: Dataset) -> None:
         assert np.isfinite(result.images.pixels).all()
 
 
+@pytest.mark.slow
 def test_filtering_finds_flipped_labels(digits: Dataset, tmp_path: Path) -> None:
     from zoo.poisoning import flip_labels
     from zoo.recipes.curves import suspicious, train_plain
