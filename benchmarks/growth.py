@@ -11,11 +11,10 @@ forwards and backwards, and what the budget left out.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from auditor.calibration.judge import CHECKS
 from auditor.options import ScanOptions
 from auditor.samples.interface import Images
 from auditor.scanning import scan
+from benchmarks.tables import write_rows
 
 CLASSES = (10, 30, 100, 1000)
 SIDES = (16, 32, 64, 128)
@@ -35,7 +35,7 @@ _SAMPLES = 500
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`grows` is what the case varies; `left_out` counts sentences about what was not searched."""
+    """`grows` is what the case varies; `left_out` says what was not searched."""
 
     grows: str
     classes: int
@@ -123,10 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append(measure(*case, given.budget))
         print(rows[-1], flush=True)
     if given.rows:
-        with given.rows.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        write_rows(rows, given.rows)
     if given.plot:
         plot(rows, given.plot)
     return 0

@@ -10,10 +10,9 @@ with its verdict, the class named, the probability and the seconds these checks 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from auditor.calibration.judge import CHECKS
 from auditor.options import ScanOptions
 from auditor.samples.interface import Images
 from auditor.scanning import scan
+from benchmarks.tables import write_rows
 from zoo.build import Specification, build
 from zoo.catalogue import CATALOGUE, Draft
 from zoo.datasets import Dataset, load_dataset
@@ -119,10 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append(measure(data, *case, given.threads))
         print(rows[-1], flush=True)
     if given.rows:
-        with given.rows.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        write_rows(rows, given.rows)
     return 0
 
 
