@@ -82,7 +82,7 @@ def measure(grows: str, classes: int, side: int, width: int, budget: float) -> R
         grows, classes, side, sum(p.numel() for p in net.parameters()),
         round(sum(found[n].seconds for n in CHECKS if n in found), 1),
         int(found["inversion"].metrics.get("inversion.passes", 0)),
-        " ".join(n for n in report.notices if "budget" in n),
+        " ".join(n for c in report.checks for n in c.notices if "budget" in n),
     )  # fmt: skip
 
 
