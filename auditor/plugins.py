@@ -36,6 +36,7 @@ BUILTIN: dict[str, tuple[str, ...]] = {
         "auditor.checks.behaviour.consensus:ClassConsensus",
         "auditor.checks.behaviour.clustering:ActivationClustering",
         "auditor.checks.baselines.neural_cleanse:NeuralCleanse",
+        "auditor.checks.baselines.neural_cleanse:FullNeuralCleanse",
         "auditor.checks.baselines.activation_clustering:ArtActivationClustering",
         "auditor.checks.behaviour.robustness_fgsm:FgsmRobustness",
         "auditor.checks.behaviour.robustness_pgd:PgdRobustness",

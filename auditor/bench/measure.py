@@ -23,6 +23,7 @@ RULES = ("inversion.trigger", "inversion.all-to-all", "data-free.margin")
 
 AGAINST = {
     "neural-cleanse": "baseline.neural-cleanse",
+    "neural-cleanse-full": "baseline.neural-cleanse-full",
     "activation-clustering": "baseline.activation-clustering",
     "mm-bd": "data-free",
 }

@@ -41,7 +41,8 @@ def bench(  # one parameter per documented option
     against: Annotated[
         str | None,
         Option(
-            help="Baselines on the same models: neural-cleanse, mm-bd, activation-clustering.",
+            help="Baselines on the same models: neural-cleanse, neural-cleanse-full, mm-bd, "
+            "activation-clustering.",
             rich_help_panel=BEHAVIOUR,
         ),
     ] = None,

@@ -1,10 +1,10 @@
-"""Neural Cleanse at full length, as its authors run it: a yardstick for `audit bench --against`."""
+"""Neural Cleanse as its authors run it: a yardstick for `audit bench --against`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from auditor.checks.interface import BehaviourCheck, BehaviourContext, Incomplet
 from auditor.findings import Metric, Outcome, Severity
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
     from torch.optim import Optimizer
 
     from auditor.inversion.search import Logits
@@ -22,6 +22,7 @@ STEPS, RATE, BATCH = 1000, 0.1, 32
 ASR, PATIENCE, EARLY_PATIENCE = 0.99, 5, 25
 FIRST_COST, UP, DOWN = 1e-3, 2.0, 2.0**1.5
 MOST_SAMPLES = 1000
+AT_ONCE = 10
 BOUND = 2.0
 _MAD = 1.4826
 
@@ -36,7 +37,7 @@ class Reversed:
 
 
 class NeuralCleanse(BehaviourCheck):
-    """One class after the other, no pruning, the original schedule."""
+    """Every class by itself, no pruning, the original schedule."""
 
     name = "baseline.neural-cleanse"
     title = "Neural Cleanse (baseline)"
@@ -52,6 +53,7 @@ class NeuralCleanse(BehaviourCheck):
     order = 90
     weight = 100.0
     on_request = True
+    early_stop: ClassVar[bool] = True
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """The anomaly index of the smallest mask."""
@@ -65,23 +67,23 @@ class NeuralCleanse(BehaviourCheck):
         if classifier.classes < 3:
             raise Skipped("an anomaly index needs at least three classes")
         images = torch.from_numpy(samples.pixels[:MOST_SAMPLES]).to(context.device)
-        sizes, passes = [], 0
+        found: list[Reversed] = []
         with one_thread():
-            for target in range(classifier.classes):
-                found = reverse(
+            for first in range(0, classifier.classes, AT_ONCE):
+                found += reverse(
                     classifier.twin_logits,
                     images,
-                    target,
+                    range(first, min(first + AT_ONCE, classifier.classes)),
                     context.seed,
                     lambda: self._late(context),
+                    early_stop=self.early_stop,
                 )
-                sizes.append(found.size)
-                passes += found.passes
+        sizes = [one.size for one in found]
         index, smallest = anomaly_index(np.array(sizes))
         yield Metric(f"{self.name}.score", round(index, 4))
         yield Metric(f"{self.name}.flag", index > BOUND)
         yield Metric(f"{self.name}.target", smallest)
-        yield Metric(f"{self.name}.passes", passes)
+        yield Metric(f"{self.name}.passes", sum(one.passes for one in found))
         yield Metric("per_class", [{"class": k, "mask L1": round(s, 3)}
                                    for k, s in enumerate(sizes) if np.isfinite(s)])  # fmt: skip
 
@@ -89,6 +91,20 @@ class NeuralCleanse(BehaviourCheck):
     def _late(context: BehaviourContext) -> None:
         if context.budget.spent:
             raise Incomplete("the time budget ended before every class was reversed")
+
+
+class FullNeuralCleanse(NeuralCleanse):
+    """Every class for all its epochs."""
+
+    name = "baseline.neural-cleanse-full"
+    title = "Neural Cleanse at full length (baseline)"
+    doc = (
+        "As `baseline.neural-cleanse` (Wang et al. 2019), but without the early stop: 1,000 epochs "
+        "over the samples for every class. Takes minutes on the smallest networks. A yardstick for "
+        "`audit bench --against`, not part of an audit."
+    )
+    order = 91
+    early_stop = False
 
 
 def anomaly_index(sizes: NDArray[np.float64]) -> tuple[float, int]:
@@ -104,62 +120,84 @@ def anomaly_index(sizes: NDArray[np.float64]) -> tuple[float, int]:
 
 
 def reverse(
-    logits: Logits, images: Tensor, target: int, seed: int, late: Callable[[], None] = lambda: None
-) -> Reversed:
-    """Mask and pattern towards `target`, over all of `images` (N, C, H, W) as the authors do.
+    logits: Logits,
+    images: Tensor,
+    targets: Sequence[int],
+    seed: int,
+    late: Callable[[], None] = lambda: None,
+    *,
+    early_stop: bool = True,
+) -> list[Reversed]:
+    """Mask and pattern towards each of `targets`, over all of `images` (N, C, H, W).
 
-    `late` is called after every batch and may raise.
+    The classes share forward passes and nothing else: each has its own draw, Adam's moments, cost
+    and end, as if searched alone. `late` is called after every batch and may raise. Without
+    `early_stop` every epoch is run.
     """
     import torch
 
-    draw = torch.Generator().manual_seed(seed + target)
-    shape = images.shape[1:]
-    start = [
-        torch.rand((1, 1, *shape[1:]), generator=draw),
-        torch.rand((1, *shape), generator=draw),
-    ]
-    # Random mask and pattern in 0..1, kept in range by tanh as in the original.
-    mask, pattern = (
-        torch.atanh((p - 0.5) * (2 - 1e-6)).to(images.device).requires_grad_(True) for p in start
-    )
-    optimiser = torch.optim.Adam([mask, pattern], lr=RATE, betas=(0.5, 0.9))
-    schedule, passes, step = _Schedule(), 0, 0
-    while step < STEPS and not schedule.ended:
-        step += 1
-        hits, norm, seen = 0.0, 0.0, 0
-        order = torch.randperm(len(images), generator=draw)
-        for at in range(0, len(order) - BATCH + 1, BATCH):
-            chosen = images[order[at : at + BATCH].to(images.device)]
-            hit, size = _batch(logits, chosen, target, mask, pattern, schedule.cost, optimiser)
-            hits, norm, seen = hits + hit, norm + size * BATCH, seen + BATCH
+    draws = [torch.Generator().manual_seed(seed + target) for target in targets]
+    masks = [_start((1, *images.shape[2:]), draw, images) for draw in draws]
+    patterns = [_start(tuple(images.shape[1:]), draw, images) for draw in draws]
+    optimiser = torch.optim.Adam([*masks, *patterns], lr=RATE, betas=(0.5, 0.9))
+    schedules = [_Schedule() for _ in targets]
+    seen = len(images) // BATCH * BATCH
+    steps = [0] * len(targets)
+    while active := [
+        k for k, s in enumerate(schedules) if steps[k] < STEPS and not (early_stop and s.ended)
+    ]:
+        orders = torch.stack([torch.randperm(len(images), generator=draws[k]) for k in active])
+        goals = torch.tensor([targets[k] for k in active], device=images.device)
+        costs = torch.tensor([schedules[k].cost for k in active], device=images.device)
+        m, p = [masks[k] for k in active], [patterns[k] for k in active]
+        hits, norms = torch.zeros(len(active)), torch.zeros(len(active))
+        for at in range(0, seen, BATCH):
+            chosen = images[orders[:, at : at + BATCH].to(images.device)]
+            hit, size = _batch(logits, chosen, goals, m, p, costs, optimiser)
+            hits, norms = hits + hit, norms + size * BATCH
             late()
-        passes += seen
-        schedule.epoch(hits / seen, norm / seen)
-    return Reversed(schedule.best, passes, step)
+        for row, k in enumerate(active):
+            steps[k] += 1
+            schedules[k].epoch(float(hits[row]) / seen, float(norms[row]) / seen)
+    return [Reversed(s.best, n * seen, n) for s, n in zip(schedules, steps, strict=True)]
+
+
+def _start(shape: tuple[int, ...], draw: Generator, like: Tensor) -> Tensor:
+    """Random values in 0..1 as the leaf whose tanh, moved to 0..1, they are."""
+    import torch
+
+    uniform = torch.rand(shape, generator=draw)
+    return torch.atanh((uniform - 0.5) * (2 - 1e-6)).to(like.device).requires_grad_(True)
 
 
 def _batch(
     logits: Logits,
     images: Tensor,
-    target: int,
-    mask: Tensor,
-    pattern: Tensor,
-    cost: float,
+    targets: Tensor,
+    masks: Sequence[Tensor],
+    patterns: Sequence[Tensor],
+    costs: Tensor,
     optimiser: Optimizer,
-) -> tuple[float, float]:
-    """One step of Adam; how many images went to `target`, and the mask's L1 norm before it."""
+) -> tuple[Tensor, Tensor]:
+    """One step of Adam for A classes with `images` (A, B, C, H, W) each.
+
+    Returns (A,) how many images went to their target, and the masks' L1 norms before the step.
+    """
     import torch
     from torch.nn import functional
 
-    m, p = torch.tanh(mask) / 2 + 0.5, torch.tanh(pattern) / 2 + 0.5
-    scores = logits((1 - m) * images + m * p)
-    goal = torch.full((len(images),), target, device=images.device)
-    size = m.abs().sum()
-    loss = functional.cross_entropy(scores, goal) + cost * size
+    m = torch.tanh(torch.stack(list(masks)))[:, None] / 2 + 0.5
+    p = torch.tanh(torch.stack(list(patterns)))[:, None] / 2 + 0.5
+    scores = logits(((1 - m) * images + m * p).flatten(0, 1))
+    goals = targets.repeat_interleave(images.shape[1])
+    errors = functional.cross_entropy(scores, goals, reduction="none")
+    sizes = m.abs().flatten(1).sum(1)
+    loss = errors.reshape(len(targets), -1).mean(1) + costs * sizes
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.sum().backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    return float((scores.detach().argmax(1) == target).float().sum()), float(size.detach())
+    hits = (scores.detach().argmax(1) == goals).reshape(len(targets), -1).float().sum(1)
+    return hits.cpu(), sizes.detach().cpu()
 
 
 @dataclass(slots=True)
