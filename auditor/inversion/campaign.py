@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ from auditor.inversion.attraction import attraction
 from auditor.inversion.character import character, likeness
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, gap
+from auditor.inversion.planning import affordable, plan, settings_for
 from auditor.inversion.reference import linear_reference
 from auditor.inversion.result import Campaign, Result
 from auditor.inversion.search import Inversion, Settings, invert
+from auditor.inversion.shortlist import LEAST, shortlist
 from auditor.inversion.threads import measured_step
 from auditor.inversion.validate import validate
 from auditor.samples.interface import Images
@@ -30,12 +33,11 @@ if TYPE_CHECKING:
 MARGIN_P = 1e-3
 """From here on MM-BD's p-value counts as a second opinion."""
 FIT_SHARE = 0.6
-MANY_CLASSES = 40
-PRUNE_ABOVE = 12
-_FITS = 0.25
-"""Share of the budget that a whole search may need: less than what patch and additive each get."""
-
 _LEAST_BATCH = 8
+_TRIAL, _TRIAL_CLASSES = 1024, 64
+"""Images whose passes are timed, and classes a step is timed for, at most."""
+
+_NAMED = 20
 _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
 
 
@@ -68,14 +70,17 @@ def run_campaign(context: BehaviourContext) -> Campaign:
         margin_target=_margin(context),
         attraction=work.attraction,
     )
-    trial = work.images[torch.arange(len(work.targets) * work.settings.batch) % len(work.images)]
+    images = min(_TRIAL, len(work.targets) * work.settings.batch)
+    trial = work.images[torch.arange(images) % len(work.images)]
 
     def step() -> object:
         leaf = trial.clone().requires_grad_(True)
         return torch.autograd.grad(context.classifier.twin_logits(leaf).sum(), leaf)
 
     with measured_step(step) as seconds:
-        work.settings = plan(context.classifier.classes, context.seed, seconds, context.budget.left)
+        one = seconds / images
+        work.settings = plan(len(work.targets), context.seed, one, context.budget.left)
+        _shorten(work, one, campaign)
         for kind in families():
             budget = context.budget.share(kind.share)
             if budget.spent:
@@ -134,7 +139,16 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
     yardstick = None
     if work.linear is not None:
         plain = replace(settings, halvings=())
-        yardstick = invert(work.linear, work.images, work.truth, family, work.targets, plain).sizes
+        beside = invert(
+            work.linear,
+            work.images,
+            work.truth,
+            family,
+            work.targets,
+            plain,
+            lambda: work.context.budget.spent,
+        )
+        yardstick = beside.sizes if beside.complete else None
     found = Result(
         family, search, yardstick, gap(search.sizes, yardstick, work.targets, family.unit)
     )
@@ -195,21 +209,37 @@ def split(samples: Images) -> tuple[Images, Images]:
     return mixed.take(slice(0, cut)), mixed.take(slice(cut, None))
 
 
-def settings_for(classes: int, seed: int) -> Settings:
-    """Every class to the end where there are few; with many, fewer images and early pruning."""
-    settings = Settings(seed=seed, batch=8 if classes > MANY_CLASSES else 16)
-    return settings if classes > PRUNE_ABOVE else replace(settings, halvings=())
+def _shortlisted(targets: NDArray[np.int64], every: int) -> str:
+    few = ", ".join(str(t) for t in targets[:_NAMED])
+    more = f" and {len(targets) - _NAMED} more" if len(targets) > _NAMED else ""
+    return (
+        f"{len(targets)} of {every} classes were searched (time budget): those whose last-layer "
+        f"rows, slopes and answers to waves stand out most ({few}{more})."
+    )
 
 
-def plan(classes: int, seed: int, step_seconds: float, seconds: float) -> Settings:
-    """The usual settings, or thrifty ones (half the images, pruning) for slow networks.
+def _shorten(work: _Work, pass_seconds: float, campaign: Campaign) -> None:
+    """Keep the most suspicious classes where time does not reach for all."""
+    every, left = len(work.targets), work.context.budget.left
+    if every <= LEAST or not np.isfinite(left):
+        return
+    most = affordable(work.settings, every, _class_step(work), left)
+    work.targets = shortlist(work.context, work.images, work.targets, most, pass_seconds)
+    if len(work.targets) < every:
+        campaign.searched = len(work.targets)
+        campaign.left_out.append(_shortlisted(work.targets, every))
 
-    `step_seconds` is what one step over all classes takes; `seconds` is what all families have.
-    """
-    usual = settings_for(classes, seed)
-    if usual.steps * step_seconds <= _FITS * seconds or not np.isfinite(seconds):
-        return usual
-    return replace(usual, batch=8, halvings=Settings().halvings)
+
+def _class_step(work: _Work) -> float:
+    """Seconds one step takes for one class, in the model and in the linear reference."""
+    few = work.targets[:_TRIAL_CLASSES]
+    tried = replace(work.settings, steps=1, halvings=())
+    family = Patch(work.context.classifier.image_shape)
+    started = time.monotonic()
+    invert(work.context.classifier.twin_logits, work.images, work.labels, family, few, tried)
+    if work.linear is not None:
+        invert(work.linear, work.images, work.truth, family, few, tried)
+    return (time.monotonic() - started) / len(few)
 
 
 def _margin(context: BehaviourContext) -> int | None:

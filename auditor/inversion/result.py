@@ -54,7 +54,8 @@ class Campaign:
     """All families' results; `left_out` says in sentences what was not searched.
 
     `margin_target` is the class whose margin stands out without any sample (MM-BD), if one does;
-    `attraction` (K,) where plain disturbances lead.
+    `attraction` (K,) where plain disturbances lead; `searched` how many classes were searched where
+    time did not reach for all.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -63,6 +64,7 @@ class Campaign:
     passes: int = 0
     margin_target: int | None = None
     attraction: NDArray[np.float64] | None = None
+    searched: int | None = None
 
     def strongest(self) -> Result | None:
         """The pixel families' result with the largest honest gap, else another family's."""
@@ -73,9 +75,11 @@ class Campaign:
         """Why nothing can be said (a pixel family was not searched far enough), or nothing."""
         done = {r.family.name: r.progress for r in self.results}
         short = [k.name for k in (Patch, Additive) if done.get(k.name, 0.0) < MIN_PROGRESS]
-        if not short:
-            return ""
-        return f"the time budget ended the search for {' and '.join(short)} triggers too early"
+        if short:
+            return f"the time budget ended the search for {' and '.join(short)} triggers too early"
+        if self.searched is not None:
+            return f"the time budget sufficed to search {self.searched} of {self.classes:,} classes"
+        return ""
 
     def features(self) -> dict[str, float]:
         """A flat map of finite floats for calibration: ``inversion.patch.log_gap`` and so on."""
@@ -109,7 +113,12 @@ class Campaign:
             if result.reference is not None:
                 beside = np.log(np.maximum(result.reference, 1e-9))
                 relative[result.search.targets] = np.where(np.isfinite(beside), beside, np.nan)
-            out[name], out[f"{name}.relative"] = raw, raw + relative
+            relative += raw
+            if self.searched is not None:
+                unsearched = np.setdiff1d(np.arange(self.classes), result.search.targets)
+                # Nothing is known of them: neither easy nor hard.
+                raw[unsearched], relative[unsearched] = _middle(raw), _middle(relative)
+            out[name], out[f"{name}.relative"] = raw, relative
         return out
 
     def table(self) -> list[dict[str, Any]]:
@@ -129,6 +138,11 @@ class Campaign:
                     entry[f"{name} held-out ASR"] = round(found.asr, 4)
                     entry[f"{name} control ASR"] = round(found.control, 4)
         return [rows[key] for key in sorted(rows)]
+
+
+def _middle(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _honest(result: Result) -> tuple[bool, float]:

@@ -50,33 +50,48 @@ def slopes(
     spent: Callable[[], bool] = lambda: False,
 ) -> Slopes:
     """From float32 `images` (N, C, H, W) in 0..1; for class t those the network gives another."""
-    pieces = torch.split(images, max(_LEAST, CHUNK_VALUES // (16 * int(np.prod(images.shape[1:])))))
+    piece = max(_LEAST, CHUNK_VALUES // (16 * int(np.prod(images.shape[1:]))))
     with torch.no_grad():
-        labels = torch.cat([logits(piece).argmax(1) for piece in pieces])
+        labels = torch.cat([logits(part).argmax(1) for part in torch.split(images, piece)])
     steep, alike = np.full(classes, np.nan), np.full(classes, np.nan)
     passes, complete = 0, True
-    for target in range(classes):
+    together = max(1, piece // most)
+    for first in range(0, classes, together):
         if spent():
             complete = False
             break
-        others = images[labels != target][:most]
-        if not len(others):
+        group = range(first, min(first + together, classes))
+        rows = {t: torch.nonzero(labels != t)[:most, 0] for t in group}
+        chosen = torch.cat(list(rows.values()))
+        goals = torch.cat([torch.full_like(at, t) for t, at in rows.items()])
+        if not len(chosen):
             continue
-        parts = [_margin(logits, part, target) for part in torch.split(others, len(pieces[0]))]
-        flat, margin = (torch.cat(group) for group in zip(*parts, strict=True))
-        passes += len(others)
-        length = flat.norm(dim=1, keepdim=True)
-        alike[target] = float((flat / length.clamp_min(_SMALL)).mean(0).norm())
-        missing = max(_SMALL, -float(margin.mean()))
-        steep[target] = float(torch.log(flat.mean(0).norm().clamp_min(_SMALL))) - np.log(missing)
+        parts = [
+            _margin(logits, images[at], goal)
+            for at, goal in zip(torch.split(chosen, piece), torch.split(goals, piece), strict=True)
+        ]
+        flat, margin = (torch.cat(column) for column in zip(*parts, strict=True))
+        passes += len(chosen)
+        for target in group:
+            mine = goals == target
+            if bool(mine.any()):
+                steep[target], alike[target] = _statistics(flat[mine], margin[mine])
     return Slopes(steep, alike, passes, complete)
 
 
-def _margin(logits: Logits, images: Tensor, target: int) -> tuple[Tensor, Tensor]:
-    """Gradients (N, C*H*W), float64, of each image's margin of `target`, and the margins (N,)."""
+def _statistics(flat: Tensor, margin: Tensor) -> tuple[float, float]:
+    """`steep` and `alike` of one class from its images' gradients and margins."""
+    length = flat.norm(dim=1, keepdim=True)
+    alike = float((flat / length.clamp_min(_SMALL)).mean(0).norm())
+    missing = max(_SMALL, -float(margin.mean()))
+    return float(torch.log(flat.mean(0).norm().clamp_min(_SMALL))) - float(np.log(missing)), alike
+
+
+def _margin(logits: Logits, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients (N, C*H*W), float64, of each image's margin of its target (N,), and the margins."""
     leaf = images.detach().requires_grad_(True)
     scores = logits(leaf)
-    column = torch.full((len(leaf), 1), target, device=leaf.device)
-    margin = scores[:, target] - scores.scatter(1, column, -torch.inf).amax(1)
+    column = targets[:, None]
+    margin = scores.gather(1, column)[:, 0] - scores.scatter(1, column, -torch.inf).amax(1)
     (gradient,) = torch.autograd.grad(margin.sum(), leaf)
     return gradient.flatten(1).double(), margin.detach()

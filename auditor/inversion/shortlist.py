@@ -1,0 +1,78 @@
+"""Which classes to search when time does not reach for all: what cheap evidence singles out.
+
+A search costs about 550 passes a class and family, so that a minute is enough for some fifty of a
+thousand classes. What costs a few passes a class or none (rows of the last layer, slopes, waves)
+ranks a backdoor's target high long before a search ends. What is not searched is said.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditor.checks.interface import BehaviourContext
+from auditor.inversion.consensus import consensus
+from auditor.inversion.margins import head_statistics
+from auditor.inversion.slopes import slopes
+from auditor.inversion.waves import IMAGES, affordable, waves
+
+LEAST = 12
+"""Classes below which none is left out: nothing stands out from a handful."""
+
+_SLOPE_IMAGES = 4
+_SHARE = 0.15
+"""Of the time left, for slopes and for waves each."""
+
+Values = NDArray[np.float64]
+
+
+def shortlist(
+    context: BehaviourContext,
+    images: Tensor,
+    targets: NDArray[np.int64],
+    most: int,
+    step_seconds: float,
+) -> NDArray[np.int64]:
+    """The `most` of `targets` that stand out most, in the order of `targets`.
+
+    `images` float32 (N, C, H, W) in 0..1; `step_seconds` is what one image takes forwards and
+    backwards. Ties, and networks that no measure can be taken of, keep the order.
+    """
+    if len(targets) <= most:
+        return targets
+    found = consensus(_measures(context, images, step_seconds))
+    scores = np.zeros(context.classifier.classes) if found is None else found.scores
+    order = np.argsort(-scores[targets], kind="stable")[:most]
+    return targets[np.sort(order)]
+
+
+def _measures(context: BehaviourContext, images: Tensor, step_seconds: float) -> dict[str, Values]:
+    """What is cheap, as far as the budget reaches."""
+    classifier, out = context.classifier, _rows(context)
+    if step_seconds * _SLOPE_IMAGES * classifier.classes <= _SHARE * context.budget.left:
+        steep = slopes(classifier.twin_logits, images, classifier.classes, most=_SLOPE_IMAGES)
+        out["slope.steep"], out["slope.alike"] = steep.steep, steep.alike
+    share = context.budget.share(_SHARE)
+    height, width = images.shape[2:]
+    thin = affordable(height, width, step_seconds * IMAGES, share.left)
+    laid = waves(
+        classifier.twin_logits, images, classifier.classes, thin=thin, spent=lambda: share.spent
+    )
+    if laid.complete:
+        out["waves"] = laid.excess
+    return out
+
+
+def _rows(context: BehaviourContext) -> dict[str, Values]:
+    """Statistics of the last layer's rows, where the twin shows them."""
+    twin = context.classifier.twin
+    head = getattr(twin, "head", None)
+    if twin is None or head is None or head.weight is None or head.weight_axis is None:
+        return {}
+    weight: torch.Tensor = twin.parameters[head.weight]
+    if weight.shape[head.weight_axis] != context.classifier.classes:
+        return {}
+    rows = head_statistics(weight.movedim(head.weight_axis, 0))
+    return {f"head.{name}": values for name, values in rows.items()}
