@@ -45,7 +45,10 @@ from auditor.work import Work
 Arrays = tuple[ArrayLike, ArrayLike]
 """Images and their labels."""
 
-_BASE_BUDGET, _PER_CLASS = 60.0, 2.0
+_BASE_BUDGET, _PER_CLASS, _MOST_BUDGET = 60.0, 2.0, 150.0
+_GRACE = 1.25
+"""How far beyond its budget a model's process may run before it is ended."""
+
 _SMALL = 50_000
 """Parameters below which a second thread costs more than it brings."""
 
@@ -106,6 +109,8 @@ def _planned(model: Path, options: ScanOptions, told: Told) -> Work:
     if options.calibration is not None:
         load(options.calibration)  # what is wrong with it is told before minutes of work
     policy = (options.policy or Policy()).with_flags(fail_on=options.fail_on, budget=options.budget)
+    if policy.budget is not None:  # a budget beyond the time limit would end as a crash
+        options = replace(options, timeout=max(options.timeout, _GRACE * policy.budget))
     every, notices = all_checks()
     selected = chosen((r.check for r in every), options.checks, options.skip)
     said = [*options.notices, *notices, *format_problems()]
@@ -176,11 +181,11 @@ def _why_not_run(work: Work) -> str:
 
 
 def _budget(work: Work) -> float:
-    """Seconds for the behaviour checks: as stated, else 60 and more with many classes."""
+    """Seconds for the behaviour checks: as stated, else 60 and up to 150 with many classes."""
     if work.policy.budget is not None:
         return work.policy.budget
     classes = work.samples.count_classes if work.samples is not None else 10
-    return _BASE_BUDGET + _PER_CLASS * max(0, classes - 10)
+    return min(_MOST_BUDGET, _BASE_BUDGET + _PER_CLASS * max(0, classes - 10))
 
 
 def _repair_wanted(work: Work) -> str:

@@ -29,9 +29,6 @@ AGAINST = {
 }
 """Baselines by name, and the check that runs them."""
 
-_SPARE = 120.0
-"""Seconds beyond the checks' own that a model may take before its process is ended."""
-
 BUDGET = 600.0
 """Seconds for the behaviour checks: by steps, not by the clock, so that a loaded machine measures
 the same."""
@@ -95,7 +92,6 @@ def measure(job: Job) -> Row:
             sanitize=False,
             images=False,
             budget=job.budget,
-            timeout=job.budget + _SPARE,
             seed=job.seed,
             jobs=job.threads,
             device="cpu",

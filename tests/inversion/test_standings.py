@@ -37,3 +37,14 @@ def test_a_limited_family_counts_by_how_far_below_its_limit_it_is(kind, limit):
     assert values[1] == pytest.approx(np.log(2.0))
     assert not values[[0, 2, 3, 4, 5]].any()
     assert f"{kind.name}.relative" not in seen
+
+
+def test_classes_that_were_not_searched_are_neither_easy_nor_hard():
+    search = Inversion(
+        Patch((1, 16, 16)), np.array([1, 2, 3]), np.array([4.0, 8.0, 16.0]), np.ones(3),
+        np.full(3, 100), (),
+    )  # fmt: skip
+    campaign = Campaign([Result(search.family, search, None, None)], classes=6, searched=3)
+    seen = campaign.standings()
+    assert seen["patch"][[0, 4, 5]] == pytest.approx(-np.log(8.0))
+    assert "3 of 6" in campaign.unfinished() or "too early" in campaign.unfinished()
