@@ -97,7 +97,8 @@ def _own_merit(result: Result, campaign: Campaign, doubts: list[str]) -> bool:
     """False for what clean networks do as well, unless a patch leads to the same class.
 
     A blur that makes all images one class, and a pattern over the image towards the class where
-    plain noise leads anyway, are how ordinary networks fail.
+    plain noise leads anyway, are how ordinary networks fail. The patch must stand on its own feet:
+    residual networks of MNIST send noise, rearranged patches and patterns to class 8 alike.
     """
     name = result.family.name
     if name in {"patch", "warp"}:
@@ -105,8 +106,8 @@ def _own_merit(result: Result, campaign: Campaign, doubts: list[str]) -> bool:
     if name in {"additive", "linf", "blend"} and result.attraction < ATTRACTED:
         return True
     target = result.gap.target if result.gap is not None else None
-    patches = [r for r in campaign.results if r.family.name == "patch" and r.gap is not None]
-    if any(r.gap is not None and r.gap.target == target and _reaches(r, AGREE) for r in patches):
+    patches = [r for r in campaign.results if r.family.name == "patch" and _reaches(r, AGREE)]
+    if any(r.gap is not None and r.gap.target == target and _confirmed(r, []) for r in patches):
         return True
     doubts.append(
         f"Class {target} is easy to reach by a {name} trigger, but no patch leads there as easily: "

@@ -93,6 +93,15 @@ def test_a_blended_picture_asks_for_a_look_and_accuses_with_a_pixel_family():
     assert severity(result(Limited, 6.0, attraction=0.7)) is None
 
 
+def test_where_noise_leads_only_a_patch_that_stands_on_its_own_feet_seconds_a_pattern():
+    """Clean residual networks send noise, patches, rearranged patches and patterns to one class."""
+    pattern = result(Additive, 3.0, attraction=0.8)
+    assert severity(pattern) is None
+    assert severity(pattern, result(Patch, 1.6, attraction=0.8)) == Severity.MEDIUM
+    fragile = result(Patch, 1.6, attraction=0.8, control=0.6)
+    assert severity(pattern, fragile) is None
+
+
 def test_votes_are_the_share_of_pixel_families_that_name_the_strongest_class():
     features = Campaign(
         [result(Patch, 1.2, target=1), result(Additive, 4.0), result(Blend, 2.0)], classes=10
