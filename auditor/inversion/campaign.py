@@ -21,8 +21,8 @@ from auditor.inversion.features import CAP, gap
 from auditor.inversion.planning import affordable, plan, settings_for
 from auditor.inversion.reference import linear_reference
 from auditor.inversion.result import Campaign, Result
-from auditor.inversion.search import Inversion, Settings, invert
-from auditor.inversion.shortlist import LEAST, shortlist
+from auditor.inversion.search import CHUNK_VALUES, Inversion, Settings, invert
+from auditor.inversion.shortlist import LEAST, Shortlist, shortlist
 from auditor.inversion.threads import measured_step
 from auditor.inversion.validate import validate
 from auditor.samples.interface import Images
@@ -34,8 +34,8 @@ MARGIN_P = 1e-3
 """From here on MM-BD's p-value counts as a second opinion."""
 FIT_SHARE = 0.6
 _LEAST_BATCH = 8
-_TRIAL, _TRIAL_CLASSES = 1024, 64
-"""Images whose passes are timed, and classes a step is timed for, at most."""
+_TRIAL_CLASSES, _TRIAL_SHARE = 64, 0.03
+"""Classes a step is timed for at most, and the share of the time that may take."""
 
 _NAMED = 20
 _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
@@ -70,7 +70,8 @@ def run_campaign(context: BehaviourContext) -> Campaign:
         margin_target=_margin(context),
         attraction=work.attraction,
     )
-    images = min(_TRIAL, len(work.targets) * work.settings.batch)
+    most = max(_LEAST_BATCH, CHUNK_VALUES // (4 * int(np.prod(context.classifier.image_shape))))
+    images = min(most, len(work.targets) * work.settings.batch)
     trial = work.images[torch.arange(images) % len(work.images)]
 
     def step() -> object:
@@ -209,12 +210,16 @@ def split(samples: Images) -> tuple[Images, Images]:
     return mixed.take(slice(0, cut)), mixed.take(slice(cut, None))
 
 
-def _shortlisted(targets: NDArray[np.int64], every: int) -> str:
-    few = ", ".join(str(t) for t in targets[:_NAMED])
-    more = f" and {len(targets) - _NAMED} more" if len(targets) > _NAMED else ""
+def _shortlisted(found: Shortlist, every: int) -> str:
+    few = ", ".join(str(t) for t in found.targets[:_NAMED])
+    more = f" and {len(found.targets) - _NAMED} more" if len(found.targets) > _NAMED else ""
+    why = (
+        f"those that stand out most by {found.by}"
+        if found.by
+        else "the first ones, for there was no time to measure any"
+    )
     return (
-        f"{len(targets)} of {every} classes were searched (time budget): those whose last-layer "
-        f"rows, slopes and answers to waves stand out most ({few}{more})."
+        f"{len(found.targets)} of {every} classes were searched (time budget): {why} ({few}{more})."
     )
 
 
@@ -223,16 +228,20 @@ def _shorten(work: _Work, pass_seconds: float, campaign: Campaign) -> None:
     every, left = len(work.targets), work.context.budget.left
     if every <= LEAST or not np.isfinite(left):
         return
-    most = affordable(work.settings, every, _class_step(work), left)
-    work.targets = shortlist(work.context, work.images, work.targets, most, pass_seconds)
-    if len(work.targets) < every:
-        campaign.searched = len(work.targets)
-        campaign.left_out.append(_shortlisted(work.targets, every))
+    most = affordable(work.settings, every, _class_step(work, pass_seconds), left)
+    if most < every:
+        listed = shortlist(work.context, work.images, work.targets, most, pass_seconds)
+        work.targets, campaign.searched = listed.targets, len(listed.targets)
+        campaign.left_out.append(_shortlisted(listed, every))
 
 
-def _class_step(work: _Work) -> float:
-    """Seconds one step takes for one class, in the model and in the linear reference."""
-    few = work.targets[:_TRIAL_CLASSES]
+def _class_step(work: _Work, pass_seconds: float) -> float:
+    """Seconds one step takes for one class, in the model and in the linear reference.
+
+    Tried for as many classes as a small part of the time allows: more than passes cost time.
+    """
+    most = _TRIAL_SHARE * work.context.budget.left / (pass_seconds * work.settings.batch)
+    few = work.targets[: max(1, min(_TRIAL_CLASSES, int(most)))]
     tried = replace(work.settings, steps=1, halvings=())
     family = Patch(work.context.classifier.image_shape)
     started = time.monotonic()

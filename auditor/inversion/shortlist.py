@@ -7,6 +7,8 @@ ranks a backdoor's target high long before a search ends. What is not searched i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,11 +18,12 @@ from auditor.checks.interface import BehaviourContext
 from auditor.inversion.consensus import consensus
 from auditor.inversion.margins import head_statistics
 from auditor.inversion.slopes import slopes
-from auditor.inversion.waves import IMAGES, affordable, waves
+from auditor.inversion.waves import IMAGES, THINNEST, affordable, waves, whole_seconds
 
 LEAST = 12
 """Classes below which none is left out: nothing stands out from a handful."""
 
+_WORDS = {"head.mean": "last-layer rows", "slope.steep": "slopes", "waves": "answers to waves"}
 _SLOPE_IMAGES = 4
 _SHARE = 0.15
 """Of the time left, for slopes and for waves each."""
@@ -28,37 +31,50 @@ _SHARE = 0.15
 Values = NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """`targets` (M,) to search; `by` says in words what they were chosen by, empty for nothing."""
+
+    targets: NDArray[np.int64]
+    by: str
+
+
 def shortlist(
     context: BehaviourContext,
     images: Tensor,
     targets: NDArray[np.int64],
     most: int,
-    step_seconds: float,
-) -> NDArray[np.int64]:
+    pass_seconds: float,
+) -> Shortlist:
     """The `most` of `targets` that stand out most, in the order of `targets`.
 
-    `images` float32 (N, C, H, W) in 0..1; `step_seconds` is what one image takes forwards and
-    backwards. Ties, and networks that no measure can be taken of, keep the order.
+    `images` float32 (N, C, H, W) in 0..1; `pass_seconds` is what one image takes forwards and
+    backwards. Ties, and networks that no measure can be taken of in time, keep the order.
     """
-    if len(targets) <= most:
-        return targets
-    found = consensus(_measures(context, images, step_seconds))
+    measures = _measures(context, images, pass_seconds)
+    found = consensus(measures)
     scores = np.zeros(context.classifier.classes) if found is None else found.scores
     order = np.argsort(-scores[targets], kind="stable")[:most]
-    return targets[np.sort(order)]
+    words = [word for name, word in _WORDS.items() if name in measures]
+    return Shortlist(targets[np.sort(order)], " and ".join(", ".join(words).rsplit(", ", 1)))
 
 
-def _measures(context: BehaviourContext, images: Tensor, step_seconds: float) -> dict[str, Values]:
+def _measures(context: BehaviourContext, images: Tensor, pass_seconds: float) -> dict[str, Values]:
     """What is cheap, as far as the budget reaches."""
     classifier, out = context.classifier, _rows(context)
-    if step_seconds * _SLOPE_IMAGES * classifier.classes <= _SHARE * context.budget.left:
+    if pass_seconds * _SLOPE_IMAGES * classifier.classes <= _SHARE * context.budget.left:
         steep = slopes(classifier.twin_logits, images, classifier.classes, most=_SLOPE_IMAGES)
         out["slope.steep"], out["slope.alike"] = steep.steep, steep.alike
     share = context.budget.share(_SHARE)
     height, width = images.shape[2:]
-    thin = affordable(height, width, step_seconds * IMAGES, share.left)
+    if whole_seconds(height, width, pass_seconds * IMAGES) / THINNEST > share.left:
+        return out
     laid = waves(
-        classifier.twin_logits, images, classifier.classes, thin=thin, spent=lambda: share.spent
+        classifier.twin_logits,
+        images,
+        classifier.classes,
+        thin=affordable(height, width, pass_seconds * IMAGES, share.left),
+        spent=lambda: share.spent,
     )
     if laid.complete:
         out["waves"] = laid.excess

@@ -28,6 +28,7 @@ HIGHEST = 8
 IMAGES = 24
 _USUAL = 2.0
 _THIN = (1, 2, 4, 8)
+THINNEST = _THIN[-1]
 _LEAST = 8
 
 
@@ -86,8 +87,13 @@ def waves(
 
 def affordable(height: int, width: int, step_seconds: float, seconds: float) -> int:
     """The least `thin` that fits into `seconds` when 24 images take `step_seconds` to pass."""
-    whole = step_seconds * len(AMPLITUDES) * 2 * len(_frequencies(height, width))
-    return next((thin for thin in _THIN if whole / thin <= seconds), _THIN[-1])
+    whole = whole_seconds(height, width, step_seconds)
+    return next((thin for thin in _THIN if whole / thin <= seconds), THINNEST)
+
+
+def whole_seconds(height: int, width: int, step_seconds: float) -> float:
+    """What all waves take when 24 images take `step_seconds` to pass."""
+    return step_seconds * len(AMPLITUDES) * 2 * len(_frequencies(height, width))
 
 
 def _frequencies(height: int, width: int) -> list[tuple[int, int]]:

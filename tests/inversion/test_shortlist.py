@@ -7,6 +7,7 @@ from torch import nn
 
 from auditor.checks.behaviour.inversion import TriggerInversion
 from auditor.checks.interface import Incomplete
+from auditor.checks.runner import Collector
 from auditor.inversion import campaign as inversion
 from auditor.inversion.shortlist import shortlist
 from tests.checks.behaviour.fakes import context, outcomes
@@ -16,7 +17,9 @@ EVERY = np.arange(10)
 
 
 def chosen(ctx, most, targets=EVERY, step=1e-6):
-    return shortlist(ctx, torch.from_numpy(ctx.samples.pixels), targets, most, step)
+    found = shortlist(ctx, torch.from_numpy(ctx.samples.pixels), targets, most, step)
+    assert bool(found.by) == (step < 1)
+    return found.targets
 
 
 class Steep(nn.Module):
@@ -36,9 +39,7 @@ def test_a_planted_class_is_on_a_short_list(target):
     assert target in chosen(context(Steep(target), n=200), 3)
 
 
-def test_the_order_stays_and_nothing_is_measured_when_all_fit():
-    ctx = context(None, n=20)
-    assert chosen(ctx, 10) is EVERY
+def test_the_order_of_the_classes_stays():
     ctx = context(trained(3, 60.0), n=100)
     few = chosen(ctx, 4, EVERY[::-1].copy())
     assert len(few) == 4
@@ -70,7 +71,8 @@ def only_twelve(monkeypatch):
 def test_what_was_left_out_is_told_and_the_backdoor_found_all_the_same(only_twelve):
     seen = outcomes(TriggerInversion(), context(Wide(trained(3, 60.0)), n=200, classes=40))
     assert seen.findings[0].target_class == 3
-    assert any("12 of 40 classes were searched (time budget)" in n for n in seen.notices)
+    told = next(n for n in seen.notices if "12 of 40 classes were searched (time budget)" in n)
+    assert "slopes and answers to waves" in told
     assert len(seen.metrics["per_class"]) == 12
 
 
@@ -78,3 +80,13 @@ def test_a_clean_network_searched_in_part_is_never_called_clean(only_twelve):
     ctx = context(Wide(trained()), n=200, classes=40)
     with pytest.raises(Incomplete, match="12 of 40 classes"):
         outcomes(TriggerInversion(), ctx)
+
+
+def test_a_search_in_an_order_of_no_meaning_is_told(only_twelve, monkeypatch):
+    monkeypatch.setattr("auditor.inversion.shortlist._SHARE", 0.0)
+    ctx = context(Wide(trained()), n=200, classes=40)
+    seen = Collector()
+    with pytest.raises(Incomplete, match="12 of 40 classes"):
+        for outcome in TriggerInversion().run(ctx):
+            seen.add(outcome)
+    assert any("no time to measure any (0, 1, 2" in n for n in seen.notices)

@@ -35,7 +35,9 @@ class TriggerInversion(BehaviourCheck):
         "images. "
         "Recovered triggers are tried on images the search has not seen, against rearranged "
         "perturbations of equal strength. Misses backdoors that depend on the image's own class "
-        "(all-to-all), and several equally strong backdoors that hide each other's gap."
+        "(all-to-all), and several equally strong backdoors that hide each other's gap. Where time "
+        "does not reach for all of many classes, those that the last layer, slopes and waves "
+        "single out are searched, and the result is incomplete unless one is accused."
     )
     needs = frozenset({"gradients", "samples"})
     default_severity = Severity.HIGH
