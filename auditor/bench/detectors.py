@@ -50,6 +50,7 @@ def case_of(row: Row) -> Case:
         t.architecture,
         t.dataset,
         t.parameters,
+        row.severity,
     )
 
 
@@ -71,7 +72,9 @@ def by_verdict(rows: Sequence[Row]) -> Detector:
 
 def by_probability(rows: Sequence[Row], calibration: Calibration, name: str, note: str) -> Detector:
     """With coefficients that were fitted elsewhere."""
-    values = [calibration.estimate(r.features, r.truth.parameters).probability for r in rows]
+    values = [
+        calibration.estimate(r.features, r.truth.parameters, r.severity).probability for r in rows
+    ]
     return _with_probabilities(name, rows, values, note)
 
 
@@ -168,7 +171,7 @@ def _judged(
     model = fit(rest, kind, population="", seed=seed, draws=1)
     return np.array(
         [
-            model.estimate(c.features, c.parameters).probability
+            model.estimate(c.features, c.parameters, c.severity).probability
             for c, out in zip(cases, held, strict=True)
             if out
         ]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditor.calibration.features import DATA_FREE, WITH_SAMPLES, derived
+from auditor.calibration.floors import floors
 from auditor.calibration.model import Calibration, Provenance, Range
 from auditor.errors import UsageError
 from auditor.version import __version__
@@ -34,7 +35,8 @@ Matrix = NDArray[np.float64]
 class Case:
     """One model of a population: the checks' raw `features`, the truth, and what it is grouped by.
 
-    `group` is the attack; clean models get groups of their own from `fit`.
+    `group` is the attack; clean models get groups of their own from `fit`. `severity` is that of
+    the finding a search led to, empty for none.
     """
 
     features: Mapping[str, float]
@@ -43,6 +45,7 @@ class Case:
     architecture: str
     dataset: str
     parameters: int
+    severity: str = ""
 
 
 def names_for(kind: str) -> tuple[str, ...]:
@@ -102,6 +105,7 @@ def fit(
             datasets=tuple(sorted({c.dataset for c in cases})),
             held_out=dict(held_out or {}),
         ),
+        floors={} if kind == "data-free" else floors(cases, truth, draws, seed),
     )
 
 

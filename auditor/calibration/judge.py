@@ -65,10 +65,21 @@ def judge(
     model = chosen[kind]
     if not model.covers(known):
         return Judgement(words="no probability: too little of the evidence it rests on is there")
-    said = model.estimate(known, parameters)
+    severity = _gravest(found.values())
+    said = model.estimate(known, parameters, severity)
     interval = (round(said.low, 4), round(said.high, 4))
-    words = _points_at(said.probability, known) + _made(model.provenance)
+    if said.raised:
+        words = f"the share of {severity} findings that were right in calibration; "
+    else:
+        words = _points_at(said.probability, known)
+    words += _made(model.provenance)
     return Judgement(round(said.probability, 4), interval, said.outside, words)
+
+
+def _gravest(found: Iterable[CheckResult]) -> str:
+    """The severity of the gravest finding, in a word; empty for none."""
+    worst = max((f.severity for result in found for f in result.findings), default=None)
+    return "" if worst is None else worst.word
 
 
 def _points_at(probability: float, known: Mapping[str, float]) -> str:

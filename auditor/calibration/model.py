@@ -46,6 +46,15 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """How often a finding of one severity was right at even odds, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where the coefficients come from. `held_out` are figures on models not fitted on."""
 
@@ -70,12 +79,16 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`probability` with its 95 % bootstrap interval; `outside` are reasons in words."""
+    """`probability` with its 95 % bootstrap interval; `outside` are reasons in words.
+
+    `raised` when the regression said less than findings of this severity deserve.
+    """
 
     probability: float
     low: float
     high: float
     outside: tuple[str, ...] = ()
+    raised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,8 @@ class Calibration:
 
     `draws` (B, 1 + F) are intercept and coefficients refitted to bootstrap samples of the
     population. `ranges` hold for the features, `about` for classes, image side and parameters.
+    `floors` by severity: beside a finding of a search the probability is never below the share of
+    such findings that were right.
     """
 
     names: tuple[str, ...]
@@ -95,9 +110,14 @@ class Calibration:
     ranges: tuple[Range, ...]
     about: Mapping[str, Range]
     provenance: Provenance
+    floors: Mapping[str, Floor] = field(default_factory=dict)
 
-    def estimate(self, features: Mapping[str, float], parameters: int | None = None) -> Estimate:
+    def estimate(
+        self, features: Mapping[str, float], parameters: int | None = None, severity: str = ""
+    ) -> Estimate:
         """The probability of a backdoor given the checks' raw `features`.
+
+        `severity` is that of the gravest finding of a search for triggers, if there is one.
 
         A missing feature counts as the population's mean and is told; so is a value outside the
         population's range, which is cut there: a linear model must not extrapolate.
@@ -123,8 +143,12 @@ class Calibration:
         logits = np.array(self.draws)[:, 0] + np.array(self.draws)[:, 1:] @ x
         low, high = np.quantile(_sigmoid(logits), [0.025, 0.975])
         middle = _bounded(_sigmoid(self.intercept + float(np.dot(self.coefficients, x))))
+        low, high = min(middle, _bounded(low)), max(middle, _bounded(high))
+        floor = self.floors.get(severity)
+        if floor is None or middle >= floor.value:
+            return Estimate(middle, low, high, tuple(outside))
         return Estimate(
-            middle, min(middle, _bounded(low)), max(middle, _bounded(high)), tuple(outside)
+            floor.value, max(low, floor.low), max(high, floor.high), tuple(outside), raised=True
         )
 
     def covers(self, features: Mapping[str, float]) -> bool:
@@ -201,6 +225,7 @@ def _model(values: Mapping[str, Any]) -> Calibration:
         ranges=ranges,
         about={str(k): Range(**span) for k, span in values["about"].items()},
         provenance=Provenance(**provenance),
+        floors={str(k): Floor(**floor) for k, floor in values.get("floors", {}).items()},
         **columns,
     )
 

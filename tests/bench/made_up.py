@@ -60,7 +60,7 @@ def row(index, bad, shift=1.0, samples=500, rng=None, **more):
     )
     values = {
         "status": {"data-free": "passed", "inversion": "flagged" if bad else "passed"},
-        "severity": "high" if bad else "",
+        "severity": "high" if bad and shift else "",
         "named": 3,
         "seconds": 5.0 + index % 7,
         "passes": 50_000,
