@@ -1,6 +1,6 @@
 """How the search for unknown triggers grows with classes, image side and parameters.
 
-    python -m benchmarks.growth [--rows FILE.csv] [--plot FILE.png] [--budget SECONDS]
+    python -m benchmarks.growth [--budget SECONDS] [--rows FILE.csv] [--plot FILE.png] [--draw]
 
 Small CNNs with random weights (time does not depend on what a network has learned) and random
 images are scanned as any artifact is, with the checks a probability rests on; one of the
@@ -11,6 +11,7 @@ forwards and backwards, and what the budget left out.
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -86,29 +87,50 @@ def measure(grows: str, classes: int, side: int, width: int, budget: float) -> R
     )  # fmt: skip
 
 
-def plot(rows: list[Row], path: Path) -> None:
-    """Three panels, log-log; open circles where the budget ended the search."""
+def plot(rows: list[Row], path: Path, budget: float) -> None:
+    """Seconds, and milliseconds a pass, by what grows; open circles where the budget cut."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(10, 3.2), sharey=True)
-    for axis, grows in zip(axes, ("classes", "image side", "parameters"), strict=True):
+    figure, axes = pyplot.subplots(2, 3, figsize=(10, 5.2), sharey="row", sharex="col")
+    for column, grows in enumerate(("classes", "image side", "parameters")):
         part = [row for row in rows if row.grows == grows]
         x = [getattr(row, grows.replace("image ", "")) for row in part]
-        axis.loglog(x, [row.seconds for row in part], "-", color="#3b6ea5")
-        for value, row in zip(x, part, strict=True):
-            face = "white" if row.left_out else "#3b6ea5"
-            axis.plot(value, row.seconds, "o", color="#3b6ea5", markerfacecolor=face)
-        axis.set_xlabel(grows)
-        axis.set_xticks(x, [f"{value:,}" for value in x], fontsize=8)
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("seconds, 2 cores")
-    figure.suptitle("Search for unknown triggers (open: ended by the time budget)", fontsize=10)
+        time = [row.seconds for row in part]
+        cost = [1000 * row.seconds / max(1, row.passes) for row in part]
+        for axis, values in zip(axes[:, column], (time, cost), strict=True):
+            axis.plot(x, values, "-", color="#3b6ea5")
+            for at, value, row in zip(x, values, part, strict=True):
+                face = "white" if row.left_out else "#3b6ea5"
+                axis.plot(at, value, "o", color="#3b6ea5", markerfacecolor=face)
+            axis.set_xscale("log")
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+        axes[0, column].axhline(budget, color="#a04040", linestyle="--", linewidth=1)
+        axes[1, column].set_xlabel(grows)
+        axes[1, column].set_xticks(x, [f"{value:,}" for value in x], fontsize=8)
+    axes[0, 0].set_ylim(0, 1.15 * max(budget, *(row.seconds for row in rows)))
+    axes[1, 0].set_yscale("log")
+    axes[0, 0].set_ylabel("seconds")
+    axes[1, 0].set_ylabel("ms a gradient pass")
+    title = f"Search for unknown triggers, budget {budget:g} s (open: something was left out)"
+    figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of an earlier run."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            Row(
+                row["grows"], int(row["classes"]), int(row["side"]), int(row["parameters"]),
+                float(row["seconds"]), int(row["passes"]), row["left_out"],
+            )
+            for row in csv.DictReader(stream)
+        ]  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -116,16 +138,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--budget", type=float, default=120.0)
+    parser.add_argument("--budget", type=float, default=60.0)
+    parser.add_argument("--draw", action="store_true", help="plot ROWS as they are")
     given = parser.parse_args(arguments)
-    rows = []
-    for case in cases():
+    rows = read(given.rows) if given.draw else []
+    for case in () if given.draw else cases():
         rows.append(measure(*case, given.budget))
         print(rows[-1], flush=True)
-    if given.rows:
+    if given.rows and not given.draw:
         write_rows(rows, given.rows)
     if given.plot:
-        plot(rows, given.plot)
+        plot(rows, given.plot, given.budget)
     return 0
 
 
