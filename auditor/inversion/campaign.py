@@ -79,7 +79,7 @@ def run_campaign(context: BehaviourContext) -> Campaign:
         return torch.autograd.grad(context.classifier.twin_logits(leaf).sum(), leaf)
 
     with measured_step(step) as seconds:
-        one = seconds / images
+        one = max(seconds / images, 1e-9)  # a coarse clock may see none pass
         work.settings = plan(len(work.targets), context.seed, one, context.budget.left)
         _shorten(work, one, campaign)
         for kind in families():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditor.inversion.search import Logits
+
+if TYPE_CHECKING:
+    from auditor.classifier import Classifier
 
 _MAD = 1.4826
 
@@ -99,6 +103,18 @@ def robust_z(values: NDArray[np.float64], index: int) -> float:
     middle = float(np.median(values))
     spread = _MAD * float(np.median(np.abs(values - middle)))
     return float((values[index] - middle) / max(spread, 1e-9 + 1e-3 * abs(middle)))
+
+
+def head_rows(classifier: Classifier) -> Tensor | None:
+    """The last layer's weight (K, ...) with the classes first; None where the twin shows none."""
+    twin = classifier.twin
+    head = getattr(twin, "head", None)
+    if twin is None or head is None or head.weight is None or head.weight_axis is None:
+        return None
+    weight: Tensor = twin.parameters[head.weight]
+    if weight.shape[head.weight_axis] != classifier.classes:
+        return None
+    return weight.movedim(head.weight_axis, 0)
 
 
 def head_statistics(weight: Tensor) -> dict[str, NDArray[np.float64]]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from auditor.checks.interface import BehaviourContext
 from auditor.inversion.consensus import consensus
-from auditor.inversion.margins import head_statistics
+from auditor.inversion.margins import head_rows, head_statistics
 from auditor.inversion.slopes import slopes
 from auditor.inversion.waves import IMAGES, THINNEST, affordable, waves, whole_seconds
 
@@ -83,12 +82,7 @@ def _measures(context: BehaviourContext, images: Tensor, pass_seconds: float) ->
 
 def _rows(context: BehaviourContext) -> dict[str, Values]:
     """Statistics of the last layer's rows, where the twin shows them."""
-    twin = context.classifier.twin
-    head = getattr(twin, "head", None)
-    if twin is None or head is None or head.weight is None or head.weight_axis is None:
+    weight = head_rows(context.classifier)
+    if weight is None:
         return {}
-    weight: torch.Tensor = twin.parameters[head.weight]
-    if weight.shape[head.weight_axis] != context.classifier.classes:
-        return {}
-    rows = head_statistics(weight.movedim(head.weight_axis, 0))
-    return {f"head.{name}": values for name, values in rows.items()}
+    return {f"head.{name}": values for name, values in head_statistics(weight).items()}

@@ -81,18 +81,14 @@ class DataFreeEvidence(BehaviourCheck):
 
 def _head(context: BehaviourContext, rows: list[dict[str, float]]) -> dict[str, float]:
     """Outliers among the rows of the last layer; adds their statistics to `rows`."""
-    from auditor.inversion.margins import head_statistics, robust_z
+    from auditor.inversion.margins import head_rows, head_statistics, robust_z
 
-    twin = context.classifier.twin
-    head = getattr(twin, "head", None)
-    if twin is None or head is None or head.weight is None:
-        return {}
-    weight = twin.parameters[head.weight]
-    if head.weight_axis is None or weight.shape[head.weight_axis] != context.classifier.classes:
+    weight = head_rows(context.classifier)
+    if weight is None:
         return {}
     out: dict[str, float] = {}
     combined = np.zeros(context.classifier.classes)
-    for name, values in head_statistics(weight.movedim(head.weight_axis, 0)).items():
+    for name, values in head_statistics(weight).items():
         scores = np.array([robust_z(values, k) for k in range(len(values))])
         out[f"data_free.head.{name}.z"] = float(scores.max())
         combined += scores
