@@ -45,7 +45,7 @@ from auditor.work import Work
 Arrays = tuple[ArrayLike, ArrayLike]
 """Images and their labels."""
 
-_BASE_BUDGET, _PER_CLASS, _MOST_BUDGET = 60.0, 2.0, 150.0
+_BASE_BUDGET, _PER_CLASS, _MOST_BUDGET = 75.0, 2.0, 150.0
 _GRACE = 1.25
 """How far beyond its budget a model's process may run before it is ended."""
 
@@ -181,7 +181,7 @@ def _why_not_run(work: Work) -> str:
 
 
 def _budget(work: Work) -> float:
-    """Seconds for the behaviour checks: as stated, else 60 and up to 150 with many classes."""
+    """Seconds for the behaviour checks: as stated, else 75 and up to 150 with many classes."""
     if work.policy.budget is not None:
         return work.policy.budget
     classes = work.samples.count_classes if work.samples is not None else 10

@@ -18,7 +18,7 @@ from auditor.inversion.attraction import attraction
 from auditor.inversion.character import character, likeness
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, gap
-from auditor.inversion.planning import affordable, plan, settings_for
+from auditor.inversion.planning import THRIFTY, affordable, pass_seconds, plan, settings_for
 from auditor.inversion.reference import linear_reference
 from auditor.inversion.result import Campaign, Result
 from auditor.inversion.search import CHUNK_VALUES, Inversion, Settings, invert
@@ -79,8 +79,11 @@ def run_campaign(context: BehaviourContext) -> Campaign:
         return torch.autograd.grad(context.classifier.twin_logits(leaf).sum(), leaf)
 
     with measured_step(step) as seconds:
-        one = max(seconds / images, 1e-9)  # a coarse clock may see none pass
+        one = pass_seconds(seconds / images, torch.get_num_threads())
+        usual = work.settings
         work.settings = plan(len(work.targets), context.seed, one, context.budget.left)
+        if work.settings.batch < usual.batch:
+            campaign.left_out.append(THRIFTY)
         _shorten(work, one, campaign)
         for kind in families():
             budget = context.budget.share(kind.share)
@@ -223,24 +226,24 @@ def _shortlisted(found: Shortlist, every: int) -> str:
     )
 
 
-def _shorten(work: _Work, pass_seconds: float, campaign: Campaign) -> None:
+def _shorten(work: _Work, one_pass: float, campaign: Campaign) -> None:
     """Keep the most suspicious classes where time does not reach for all."""
     every, left = len(work.targets), work.context.budget.left
     if every <= LEAST or not np.isfinite(left):
         return
-    most = affordable(work.settings, every, _class_step(work, pass_seconds), left)
+    most = affordable(work.settings, every, _class_step(work, one_pass), left)
     if most < every:
-        listed = shortlist(work.context, work.images, work.targets, most, pass_seconds)
+        listed = shortlist(work.context, work.images, work.targets, most, one_pass)
         work.targets, campaign.searched = listed.targets, len(listed.targets)
         campaign.left_out.append(_shortlisted(listed, every))
 
 
-def _class_step(work: _Work, pass_seconds: float) -> float:
+def _class_step(work: _Work, one_pass: float) -> float:
     """Seconds one step takes for one class, in the model and in the linear reference.
 
     Tried for as many classes as a small part of the time allows: more than passes cost time.
     """
-    most = _TRIAL_SHARE * work.context.budget.left / (pass_seconds * work.settings.batch)
+    most = _TRIAL_SHARE * work.context.budget.left / (one_pass * work.settings.batch)
     few = work.targets[: max(1, min(_TRIAL_CLASSES, int(most)))]
     tried = replace(work.settings, steps=1, halvings=())
     family = Patch(work.context.classifier.image_shape)

@@ -17,6 +17,21 @@ _FITS = 0.25
 _ROOM = 0.4
 """Share of the budget that the first search may need before classes are left out."""
 
+THRIFTY = (
+    "The network is slow for the time there is: half the images a step were searched, and classes "
+    "that seemed hopeless dropped early (time budget). A longer --budget searches more and finds "
+    "more."
+)
+
+_A_THREAD_MORE, _MOST_THREADS = 0.5, 4
+"""What a further thread adds, on two free cores rather more; beyond four nothing is counted on."""
+
+
+def pass_seconds(on_one_thread: float, threads: int) -> float:
+    """Seconds an image takes forwards and backwards on `threads`; a coarse clock may see none."""
+    more = min(threads, _MOST_THREADS) - 1
+    return max(on_one_thread, 1e-9) / (1 + _A_THREAD_MORE * more)
+
 
 def settings_for(classes: int, seed: int) -> Settings:
     """Every class to the end where there are few; with many, fewer images and early pruning."""

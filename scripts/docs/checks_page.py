@@ -41,7 +41,7 @@ def sections() -> str:
     lines += ["## Checks of the running model", ""]
     for check in dynamic:
         share = check.weight / everything
-        cost = f"{share:.0%} of the budget ({60 * share:.0f} of 60 s) when all run"
+        cost = f"{share:.0%} of the budget ({75 * share:.0f} of 75 s) when all run"
         if check.on_request:
             cost = "none unless `--checks` names it"
         lines += _section(check, cost)

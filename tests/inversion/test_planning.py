@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.inversion.planning import affordable, plan, settings_for
+from auditor.inversion.planning import affordable, pass_seconds, plan, settings_for
 from auditor.inversion.shortlist import LEAST
 
 
@@ -41,3 +41,10 @@ def test_more_time_never_searches_fewer_classes(classes, step, seconds, factor):
 @pytest.mark.parametrize("classes", [2, 12])
 def test_a_handful_is_never_cut(classes):
     assert affordable(settings_for(classes, 0), classes, 1e3, 1.0) == classes
+
+
+def test_more_threads_make_a_pass_shorter_up_to_a_point_and_a_coarse_clock_does_no_harm():
+    assert pass_seconds(1.0, 1) == 1.0
+    assert pass_seconds(1.0, 2) == pytest.approx(2 / 3)
+    assert pass_seconds(1.0, 64) == pass_seconds(1.0, 4)
+    assert pass_seconds(0.0, 1) > 0.0

@@ -34,7 +34,7 @@ class AllToAll(BehaviourCheck):
     needs = frozenset({"gradients", "samples"})
     default_severity = Severity.MEDIUM
     order = 41
-    weight = 2.0
+    weight = 4.0
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """The easiest shift, if any is reached."""

@@ -42,7 +42,7 @@ class TriggerInversion(BehaviourCheck):
     needs = frozenset({"gradients", "samples"})
     default_severity = Severity.HIGH
     order = 40
-    weight = 16.0
+    weight = 20.0
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Search every family, judge the easiest class of each, then both together."""
