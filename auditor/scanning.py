@@ -45,7 +45,9 @@ from auditor.work import Work
 Arrays = tuple[ArrayLike, ArrayLike]
 """Images and their labels."""
 
-_BASE_BUDGET, _PER_CLASS, _MOST_BUDGET = 75.0, 2.0, 150.0
+BASE_BUDGET, _PER_CLASS, _MOST_BUDGET = 75.0, 2.0, 150.0
+"""Seconds for the behaviour checks at up to ten classes, for each further class, and at most."""
+
 _GRACE = 1.25
 """How far beyond its budget a model's process may run before it is ended."""
 
@@ -185,7 +187,7 @@ def _budget(work: Work) -> float:
     if work.policy.budget is not None:
         return work.policy.budget
     classes = work.samples.count_classes if work.samples is not None else 10
-    return min(_MOST_BUDGET, _BASE_BUDGET + _PER_CLASS * max(0, classes - 10))
+    return min(_MOST_BUDGET, BASE_BUDGET + _PER_CLASS * max(0, classes - 10))
 
 
 def _repair_wanted(work: Work) -> str:

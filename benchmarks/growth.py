@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from auditor.calibration.judge import CHECKS
-from auditor.options import ScanOptions
 from auditor.samples.interface import Images
-from auditor.scanning import scan
-from benchmarks.tables import write_rows
+from benchmarks.detecting import detect_in, left_out, seconds
+from benchmarks.tables import shown
 
 CLASSES = (10, 30, 100, 1000)
 SIDES = (16, 32, 64, 128)
@@ -70,20 +67,11 @@ def measure(grows: str, classes: int, side: int, width: int, budget: float) -> R
     rng = np.random.default_rng(0)
     pixels = rng.random((_SAMPLES, 3, side, side)).astype(np.float32)
     samples = Images(pixels, np.arange(_SAMPLES, dtype=np.int64) % classes, "random images")
-    with tempfile.TemporaryDirectory() as room:
-        model = Path(room) / "model.pt"
-        torch.jit.trace(net, torch.from_numpy(pixels[:2])).save(str(model))
-        options = ScanOptions(
-            data=samples, checks=CHECKS, sanitize=False, images=False,
-            budget=budget, device="cpu", fail_on="never",
-        )  # fmt: skip
-        report = scan(model, options=options)
-    found = {c.name: c for c in report.checks}
+    report = detect_in(net, samples, budget)
+    (inversion,) = (c for c in report.checks if c.name == "inversion")
     return Row(
-        grows, classes, side, sum(p.numel() for p in net.parameters()),
-        round(sum(found[n].seconds for n in CHECKS if n in found), 1),
-        int(found["inversion"].metrics.get("inversion.passes", 0)),
-        " ".join(n for c in report.checks for n in c.notices if "budget" in n),
+        grows, classes, side, sum(p.numel() for p in net.parameters()), seconds(report),
+        int(inversion.metrics.get("inversion.passes", 0)), left_out(report),
     )  # fmt: skip
 
 
@@ -141,12 +129,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--draw", action="store_true", help="plot ROWS as they are")
     given = parser.parse_args(arguments)
-    rows = read(given.rows) if given.draw else []
-    for case in () if given.draw else cases():
-        rows.append(measure(*case, given.budget))
-        print(rows[-1], flush=True)
-    if given.rows and not given.draw:
-        write_rows(rows, given.rows)
+    if given.draw:
+        rows = read(given.rows)
+    else:
+        rows = shown((measure(*case, given.budget) for case in cases()), given.rows)
     if given.plot:
         plot(rows, given.plot, given.budget)
     return 0

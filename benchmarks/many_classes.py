@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from auditor.calibration.judge import CHECKS
 from auditor.findings import Severity
-from auditor.options import ScanOptions
-from auditor.report.model import Report
 from auditor.samples.interface import Images
-from auditor.scanning import scan
 from auditor.triggers.blends import BlendedNoise
 from auditor.triggers.interface import Trigger
 from auditor.triggers.patches import Square
-from benchmarks.tables import write_rows
+from benchmarks.detecting import detect_in, left_out, seconds
+from benchmarks.tables import shown
 
 SIDE, PER_CLASS, TEST, EPOCHS, RATE, TARGET = 16, 12, 2000, 16, 0.05, 123
 TRIGGERS: dict[str, Trigger | None] = {
@@ -106,30 +102,18 @@ def measure(name: str, classes: int, budget: float) -> Row:
     net = train(pictures(classes, PER_CLASS * classes, 1), classes, trigger)
     others = test.pixels[test.labels != TARGET]
     stamped = answers(net, trigger.apply(others)) if trigger is not None else np.empty(0)
-    report = _scan(net, test.take(slice(0, 500)), budget)
-    found = {c.name: c for c in report.checks}
+    report = detect_in(net, test.take(slice(0, 500)), budget)
     worst = max(report.findings, key=lambda f: Severity[f.severity.upper()], default=None)
     return Row(
         name,
         classes,
         float((answers(net, test.pixels) == test.labels).mean()),
         float((stamped == TARGET).mean()) if len(stamped) else 0.0,
-        round(sum(found[n].seconds for n in CHECKS if n in found), 1),
+        seconds(report),
         worst.severity if worst is not None else "",
         worst.target_class if worst is not None else None,
-        " ".join(n for c in report.checks for n in c.notices if "budget" in n),
+        left_out(report),
     )
-
-
-def _scan(net: nn.Module, samples: Images, budget: float) -> Report:
-    with tempfile.TemporaryDirectory() as room:
-        model = Path(room) / "model.pt"
-        torch.jit.trace(net, torch.from_numpy(samples.pixels[:2])).save(str(model))
-        options = ScanOptions(
-            data=samples, checks=CHECKS, sanitize=False, images=False,
-            budget=budget, device="cpu", fail_on="never",
-        )  # fmt: skip
-        return scan(model, options=options)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -139,12 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--rows", type=Path)
     given = parser.parse_args(arguments)
-    rows = []
-    for name in TRIGGERS:
-        rows.append(measure(name, given.classes, given.budget))
-        print(rows[-1], flush=True)
-    if given.rows:
-        write_rows(rows, given.rows)
+    shown((measure(name, given.classes, given.budget) for name in TRIGGERS), given.rows)
     return 0
 
 

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from auditor.calibration.judge import CHECKS
-from auditor.options import ScanOptions
 from auditor.samples.interface import Images
-from auditor.scanning import scan
-from benchmarks.tables import write_rows
+from benchmarks.detecting import detect, seconds
+from benchmarks.tables import shown
 from zoo.build import Specification, build
 from zoo.catalogue import CATALOGUE, Draft
 from zoo.datasets import Dataset, load_dataset
@@ -89,11 +88,8 @@ def measure(data: Dataset, arch: str, attack: str | None, target: int, threads: 
     )
     with tempfile.TemporaryDirectory() as room:
         truth = build(spec, data, Path(room), device="cpu").manifest
-        options = ScanOptions(
-            data=data.test.take(slice(0, 500)), checks=CHECKS, sanitize=False, images=False,
-            budget=600.0, jobs=threads, device="cpu", fail_on="never",
-        )  # fmt: skip
-        report = scan(Path(room) / "model.onnx", options=options)
+        few = data.test.take(slice(0, 500))
+        report = detect(Path(room) / "model.onnx", few, 600.0, threads)
     found = [f for f in report.findings if f.target_class is not None and f.check in CHECKS]
     named = found[0] if found else None
     said = report.backdoor
@@ -102,7 +98,7 @@ def measure(data: Dataset, arch: str, attack: str | None, target: int, threads: 
         round(min(truth.attack.asr), 4) if truth.attack else 0.0,
         named.severity if named else "-", named.target_class if named else -1,
         said.probability, bool(said.outside_calibration),
-        round(sum(c.seconds for c in report.checks if c.name in CHECKS), 1),
+        seconds(report),
     )  # fmt: skip
 
 
@@ -114,12 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     data = thirty(given.data_root)
-    rows = []
-    for case in NETWORKS:
-        rows.append(measure(data, *case, given.threads))
-        print(rows[-1], flush=True)
-    if given.rows:
-        write_rows(rows, given.rows)
+    shown((measure(data, *case, given.threads) for case in NETWORKS), given.rows)
     return 0
 
 

@@ -105,7 +105,9 @@ def fit(
             datasets=tuple(sorted({c.dataset for c in cases})),
             held_out=dict(held_out or {}),
         ),
-        floors={} if kind == "data-free" else floors(cases, truth, draws, seed),
+        floors=(
+            {} if kind == "data-free" else floors([c.severity for c in cases], truth, draws, seed)
+        ),
     )
 
 

@@ -8,7 +8,7 @@ calibration population is a number of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,18 @@ SEVERITIES = ("medium", "high")
 _EVEN = 0.5
 
 
-class Judged(Protocol):
-    """A model of known truth and the severity of its finding, empty for none."""
-
-    @property
-    def severity(self) -> str: ...
-
-
-def floors(cases: Sequence[Judged], truth: NDArray[Any], draws: int, seed: int) -> dict[str, Floor]:
+def floors(found: Sequence[str], truth: NDArray[Any], draws: int, seed: int) -> dict[str, Floor]:
     """By severity: P(backdoored | such a finding) at even odds, Laplace's rule of succession.
 
-    `truth` (N,) bool. The interval is from models drawn with replacement, kinds kept. Severities
-    that say no more than chance are left out.
+    `found` are N severities in words, empty for no finding; `truth` (N,) bool. The interval is from
+    models drawn with replacement, kinds kept. Severities that say no more than chance are left out.
     """
     rng = np.random.default_rng(seed)
     kinds = [np.flatnonzero(truth), np.flatnonzero(~truth)]
     drawn = [[rng.choice(kind, len(kind)) for kind in kinds] for _ in range(draws)]
     out = {}
     for severity in SEVERITIES:
-        hit = np.array([case.severity == severity for case in cases], bool)
+        hit = np.array([word == severity for word in found], bool)
         value = _share(hit, kinds)
         if value > _EVEN:
             spread = [_share(hit, both) for both in drawn]

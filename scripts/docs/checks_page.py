@@ -6,6 +6,7 @@ from auditor.checks.interface import BehaviourCheck, Check, FileCheck
 from auditor.checks.registry import all_checks
 from auditor.checks.runner import NEED_WORDS
 from auditor.findings import Severity
+from auditor.scanning import BASE_BUDGET
 from auditor.stages import FILE_SECONDS
 from scripts.docs.rules_pages import plain
 
@@ -41,7 +42,8 @@ def sections() -> str:
     lines += ["## Checks of the running model", ""]
     for check in dynamic:
         share = check.weight / everything
-        cost = f"{share:.0%} of the budget ({75 * share:.0f} of 75 s) when all run"
+        part = f"{BASE_BUDGET * share:.0f} of {BASE_BUDGET:.0f} s"
+        cost = f"{share:.0%} of the budget ({part}) when all run"
         if check.on_request:
             cost = "none unless `--checks` names it"
         lines += _section(check, cost)

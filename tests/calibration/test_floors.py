@@ -15,15 +15,10 @@ from auditor.findings import CheckResult, Finding, Severity
 from tests.bench.made_up import rows
 
 
-class Case:
-    def __init__(self, severity):
-        self.severity = severity
-
-
 def population(bad, good, severity="high", many=50):
     """`bad` of `many` backdoored and `good` of `many` clean models with such a finding."""
     marked = [severity] * bad + [""] * (many - bad) + [severity] * good + [""] * (many - good)
-    return [Case(s) for s in marked], np.arange(2 * many) < many
+    return marked, np.arange(2 * many) < many
 
 
 def test_it_is_the_share_that_was_right_at_even_odds():

@@ -90,3 +90,11 @@ def test_a_search_in_an_order_of_no_meaning_is_told(only_twelve, monkeypatch):
         for outcome in TriggerInversion().run(ctx):
             seen.add(outcome)
     assert any("no time to measure any (0, 1, 2" in n for n in seen.notices)
+
+
+def test_a_thrifty_search_is_told(monkeypatch):
+    seen = outcomes(TriggerInversion(), context(trained(), n=60))
+    assert inversion.THRIFTY not in seen.notices
+    monkeypatch.setattr("auditor.inversion.planning._FITS", 0.0)
+    seen = outcomes(TriggerInversion(), context(trained(), n=60))
+    assert inversion.THRIFTY in seen.notices
