@@ -123,6 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--rows", type=Path)
     given = parser.parse_args(arguments)
+    if given.classes <= TARGET:
+        parser.error(f"--classes must be above {TARGET}, the class the triggers lead to")
     shown((measure(name, given.classes, given.budget) for name in TRIGGERS), given.rows)
     return 0
 
