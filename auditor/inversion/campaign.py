@@ -22,7 +22,7 @@ from auditor.inversion.planning import THRIFTY, affordable, pass_seconds, plan, 
 from auditor.inversion.reference import linear_reference
 from auditor.inversion.result import Campaign, Result
 from auditor.inversion.search import CHUNK_VALUES, Inversion, Settings, invert
-from auditor.inversion.shortlist import LEAST, Shortlist, shortlist
+from auditor.inversion.shortlist import LEAST, shortlist
 from auditor.inversion.threads import measured_step
 from auditor.inversion.validate import validate
 from auditor.samples.interface import Images
@@ -37,7 +37,10 @@ _LEAST_BATCH = 8
 _TRIAL_CLASSES, _TRIAL_SHARE = 64, 0.03
 """Classes a step is timed for at most, and the share of the time that may take."""
 
-_NAMED = 20
+_NO_YARDSTICK = (
+    "How easy the classes are by nature was not measured to the end for {} triggers (time budget): "
+    "no class is accused of being easier."
+)
 _REFINE_STEPS, _REFINE_BATCH, _REFINE_ASR = 40, 32, 0.98
 
 
@@ -140,7 +143,7 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
     campaign.passes += search.passes
     if not search.complete:
         campaign.left_out.append(_stopped(search, settings))
-    yardstick = None
+    yardstick, judged = None, True
     if work.linear is not None:
         plain = replace(settings, halvings=())
         beside = invert(
@@ -152,11 +155,14 @@ def _search(work: _Work, family: Family, budget: Budget, campaign: Campaign) -> 
             plain,
             lambda: work.context.budget.spent,
         )
-        yardstick = beside.sizes if beside.complete else None
+        yardstick = beside.sizes
+        judged = beside.complete
+        if not judged:
+            campaign.left_out.append(_NO_YARDSTICK.format(family.name))
     found = Result(
         family, search, yardstick, gap(search.sizes, yardstick, work.targets, family.unit)
     )
-    found.progress = int(search.steps.max(initial=0)) / settings.steps
+    found.progress = int(search.steps.max(initial=0)) / settings.steps if judged else 0.0
     if found.gap is not None:
         found.attraction = float(work.attraction[found.gap.target])
         refined = _refine(work, family, search, int(search.ranked()[0]))
@@ -213,19 +219,6 @@ def split(samples: Images) -> tuple[Images, Images]:
     return mixed.take(slice(0, cut)), mixed.take(slice(cut, None))
 
 
-def _shortlisted(found: Shortlist, every: int) -> str:
-    few = ", ".join(str(t) for t in found.targets[:_NAMED])
-    more = f" and {len(found.targets) - _NAMED} more" if len(found.targets) > _NAMED else ""
-    why = (
-        f"those that stand out most by {found.by}"
-        if found.by
-        else "the first ones, for there was no time to measure any"
-    )
-    return (
-        f"{len(found.targets)} of {every} classes were searched (time budget): {why} ({few}{more})."
-    )
-
-
 def _shorten(work: _Work, one_pass: float, campaign: Campaign) -> None:
     """Keep the most suspicious classes where time does not reach for all."""
     every, left = len(work.targets), work.context.budget.left
@@ -235,7 +228,7 @@ def _shorten(work: _Work, one_pass: float, campaign: Campaign) -> None:
     if most < every:
         listed = shortlist(work.context, work.images, work.targets, most, one_pass)
         work.targets, campaign.searched = listed.targets, len(listed.targets)
-        campaign.left_out.append(_shortlisted(listed, every))
+        campaign.left_out.append(listed.sentence(every))
 
 
 def _class_step(work: _Work, one_pass: float) -> float:

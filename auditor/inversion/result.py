@@ -27,7 +27,8 @@ class Result:
     """What one family came to. `gap` and `validation` are None when no class was reached.
 
     `attraction` is the share of answers changed by random disturbances that go to the gap's class;
-    `progress` the share of the steps that the budget allowed; `character` what the smallest
+    `progress` the share of the steps that the budget allowed, 0 where it ended the reference;
+    `character` what the smallest
     trigger is like, and how far a second search agrees (``repeat``, a cosine, and ``log_repeat``,
     the log of its size over the first's).
     """

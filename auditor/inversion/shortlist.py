@@ -23,6 +23,7 @@ LEAST = 12
 """Classes below which none is left out: nothing stands out from a handful."""
 
 _WORDS = {"head.mean": "last-layer rows", "slope.steep": "slopes", "waves": "answers to waves"}
+_NAMED = 20
 _SLOPE_IMAGES = 4
 _SHARE = 0.15
 """Of the time left, for slopes and for waves each."""
@@ -36,6 +37,16 @@ class Shortlist:
 
     targets: NDArray[np.int64]
     by: str
+
+    def sentence(self, every: int) -> str:
+        """What is searched of `every` class, and why, for the report."""
+        few = ", ".join(str(t) for t in self.targets[:_NAMED])
+        more = f" and {len(self.targets) - _NAMED} more" if len(self.targets) > _NAMED else ""
+        why = "the first ones, for there was no time to measure any"
+        if self.by:
+            why = f"those that stand out most by {self.by}"
+        count = f"{len(self.targets)} of {every} classes"
+        return f"{count} were searched (time budget): {why} ({few}{more})."
 
 
 def shortlist(

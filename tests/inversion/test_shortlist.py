@@ -98,3 +98,21 @@ def test_a_thrifty_search_is_told(monkeypatch):
     monkeypatch.setattr("auditor.inversion.planning._FITS", 0.0)
     seen = outcomes(TriggerInversion(), context(trained(), n=60))
     assert inversion.THRIFTY in seen.notices
+
+
+def test_without_the_yardstick_no_class_is_accused(monkeypatch):
+    """What a class is by nature must be known before it is called too easy."""
+    search = inversion.invert
+
+    def cut(logits, *rest):
+        found = search(logits, *rest)
+        found.complete = getattr(logits, "__module__", "") != "auditor.inversion.reference"
+        return found
+
+    monkeypatch.setattr(inversion, "invert", cut)
+    seen = Collector()
+    with pytest.raises(Incomplete, match="patch and additive"):
+        for outcome in TriggerInversion().run(context(trained(3, 60.0), n=100)):
+            seen.add(outcome)
+    assert not seen.findings
+    assert any("by nature was not measured" in n for n in seen.notices)
