@@ -28,9 +28,8 @@ class Result:
 
     `attraction` is the share of answers changed by random disturbances that go to the gap's class;
     `progress` the share of the steps that the budget allowed, 0 where it ended the reference;
-    `character` what the smallest
-    trigger is like, and how far a second search agrees (``repeat``, a cosine, and ``log_repeat``,
-    the log of its size over the first's).
+    `character` what the smallest trigger is like, and how far a second search agrees (``repeat``, a
+    cosine, and ``log_repeat``, the log of its size over the first's).
     """
 
     family: Family
