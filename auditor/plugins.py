@@ -50,13 +50,15 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "audit.triggers": (
         "auditor.inversion.transforms:KernelFilter",
         "auditor.inversion.transforms:FlowField",
+        "auditor.inversion.tones:ToneCurve",
     ),
     "audit.families": (
         "auditor.inversion.families:Patch",
         "auditor.inversion.families:Additive",
-        "auditor.inversion.whole_image:Limited",
+        "auditor.inversion.smooth:Smooth",
         "auditor.inversion.whole_image:Blend",
         "auditor.inversion.transforms:Warping",
+        "auditor.inversion.tones:Tone",
         "auditor.inversion.transforms:Smoothing",
     ),
     "audit.poison": (

@@ -54,7 +54,7 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
     last layer single out the same class.
     """
     out = {k: float(v) for k, v in raw.items() if math.isfinite(v)}
-    for family in ("patch", "additive", "linf", "blend", "warp", "blur"):
+    for family in ("patch", "additive", "smooth", "blend", "warp", "tone", "blur"):
         prefix = f"inversion.{family}."
         gaps = [out.get(prefix + "log_gap"), out.get(prefix + "log_relative_gap")]
         known = [value for value in gaps if value is not None]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Groups = Mapping[str, tuple[tuple[str, ...], ...]]
 """Name -> alternatives, each the measures of one kind of trigger."""
 
-_WHOLE = ("additive", "linf", "blend")
+_WHOLE = ("additive", "blend")
 GROUPS: Groups = {
     "margin": (("margin",),),
     "mean": (("head.mean",),),
@@ -24,7 +24,7 @@ GROUPS: Groups = {
     "slopes": (("slope.steep", "slope.alike"),),
     "waves": (("waves",),),
     "patch": (("patch", "patch.relative"),),
-    "whole": ((*_WHOLE, *(f"{name}.relative" for name in _WHOLE)), ("blur",), ("warp",)),
+    "whole": ((*_WHOLE, *(f"{name}.relative" for name in _WHOLE)), ("blur",), ("warp",), ("tone",)),
 }
 """Measures by the kind of evidence they are; a group counts once, as the mean of its measures.
 
@@ -44,7 +44,7 @@ LOWEST, HIGHEST = -3.0, 8.0
 """No measure decides alone."""
 
 _MAD, _SPREAD, _SMALLEST = 1.4826, 0.3, 1e-9
-_FINEST = {"waves": 0.05, "blur": 0.25, "warp": 0.25}
+_FINEST = {"waves": 0.05, "blur": 0.25, "warp": 0.25, "tone": 0.25}
 """Spread below which differences mean nothing: most classes share one value there, none reached."""
 
 LEAST = 4

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly
 from auditor.inversion.search import Inversion
+from auditor.inversion.smooth import Smooth
 from auditor.inversion.validate import Validation
-from auditor.inversion.whole_image import Blend, Limited
+from auditor.inversion.whole_image import Blend
 
-PIXELS = (Patch, Additive, Limited, Blend)
+PIXELS = (Patch, Additive, Smooth, Blend)
 """Families that write on pixels; what they find is comparable, also where images all look alike."""
 
 MIN_PROGRESS = 0.6

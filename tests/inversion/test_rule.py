@@ -11,9 +11,11 @@ from auditor.inversion.features import Gap
 from auditor.inversion.result import Campaign, Result
 from auditor.inversion.rule import judge
 from auditor.inversion.search import Inversion
+from auditor.inversion.smooth import Smooth
+from auditor.inversion.tones import Tone
 from auditor.inversion.transforms import Smoothing, Warping
 from auditor.inversion.validate import Validation
-from auditor.inversion.whole_image import Blend, Limited
+from auditor.inversion.whole_image import Blend
 
 GOOD = Validation("patch", None, 3, 4.0, 0.98, 0.93, 0.99, 0.01, 0.02, 0.05, 0.0, 100)
 
@@ -90,7 +92,20 @@ def test_a_blended_picture_asks_for_a_look_and_accuses_with_a_pixel_family():
     assert severity(result(Blend, 2.0)) is None
     assert severity(result(Blend, 6.0), result(Additive, 1.6)) == Severity.HIGH
     assert severity(result(Blend, 6.0), result(Additive, 1.6, target=4)) == Severity.MEDIUM
-    assert severity(result(Limited, 6.0, attraction=0.7)) is None
+    assert severity(result(Blend, 6.0, attraction=0.7)) is None
+
+
+def test_a_smooth_change_accuses_alone_and_only_where_noise_does_not_lead():
+    assert severity(result(Smooth, 3.0)) == Severity.HIGH
+    assert severity(result(Smooth, 2.2)) == Severity.MEDIUM
+    assert severity(result(Smooth, 1.7)) is None
+    assert severity(result(Smooth, 2.2), result(Patch, 1.5)) == Severity.HIGH
+    assert severity(result(Smooth, 9.0, attraction=0.7)) is None
+
+
+def test_a_tone_alone_accuses_nobody():
+    """Clean networks send every flat grey image to one class, with any gap to the next."""
+    assert severity(result(Tone, 50.0)) is None
 
 
 def test_where_noise_leads_only_a_patch_that_stands_on_its_own_feet_seconds_a_pattern():

@@ -29,10 +29,9 @@ class TriggerInversion(BehaviourCheck):
     doc = (
         "Searches, for every class, the smallest trigger that sends images of other classes to "
         "it (Neural Cleanse, Wang et al. 2019; all classes in one batch after K-Arm, Shen et al. "
-        "2021): a patch, a change added to the image (small in L2, or small everywhere), a "
-        "picture blended in, a warp, a blur. A backdoor leaves one class "
-        "far easier to reach than the next, in the network but not in a linear model of the same "
-        "images. "
+        "2021): a patch, a change added to the image (small in L2, or smooth), a picture blended "
+        "in, a warp, a blur, a photo filter. A backdoor leaves one class far easier to reach than "
+        "the next, in the network but not in a linear model of the same images. "
         "Recovered triggers are tried on images the search has not seen, against rearranged "
         "perturbations of equal strength. Misses backdoors that depend on the image's own class "
         "(all-to-all), and several equally strong backdoors that hide each other's gap. Where time "

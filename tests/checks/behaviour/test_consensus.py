@@ -16,7 +16,7 @@ def planted(target=3):
 
 def test_it_adds_up_what_earlier_checks_left():
     ctx = context(trained(), n=60)
-    for name in ("margin", "head.mean", "head.apart", "patch", "additive", "linf", "blend"):
+    for name in ("margin", "head.mean", "head.apart", "patch", "additive", "blend"):
         ctx.evidence.standings[name] = planted()
     seen = outcomes(ClassConsensus(), ctx)
     assert seen.metrics["consensus.target"] == 3
