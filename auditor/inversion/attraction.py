@@ -14,6 +14,10 @@ from auditor.classifier import Classifier
 from auditor.samples.interface import Images
 from auditor.triggers.interface import Pixels
 
+ATTRACTED = 0.5
+"""From this share of disturbed answers on, a class is where plain noise leads: agreement between
+families is then no second opinion, and that all blurred or flat images go there is no news."""
+
 _IMAGES = 64
 _NOISE = (0.1, 0.2, 0.35, 0.5)
 _DOTS = (0.02, 0.05, 0.1, 0.2)

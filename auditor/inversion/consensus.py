@@ -40,8 +40,12 @@ DATA_FREE: Groups = {k: GROUPS[k] for k in ("margin", "mean", "apart")}
 TRANSFORMS = (("blur",), ("warp",))
 """What moves pixels instead of writing on them; most classes of most networks are out of reach."""
 
-LOWEST, HIGHEST = -3.0, 8.0
-"""No measure decides alone."""
+LOWEST, HIGHEST = 0.0, 8.0
+"""No measure decides alone, and none acquits: a class that is hard to reach in one way may be the
+target in another."""
+
+LOWEST_OF_FEW = -3.0
+"""For the few measures of `DATA_FREE`, which a backdoor's target must agree in."""
 
 _MAD, _SPREAD, _SMALLEST = 1.4826, 0.3, 1e-9
 _FINEST = {"waves": 0.05, "blur": 0.25, "warp": 0.25, "tone": 0.25}
@@ -81,10 +85,10 @@ class Consensus:
         return out
 
 
-def standing(values: Values, finest: float = _SMALLEST) -> Values:
+def standing(values: Values, finest: float = _SMALLEST, lowest: float = LOWEST) -> Values:
     """(K,) robust z of each class above the median, cut; NaN (not reached) counts as the lowest.
 
-    `finest` is the least spread the classes are taken to have.
+    `finest` is the least spread the classes are taken to have, `lowest` where the z is cut below.
     """
     known = np.isfinite(values)
     if known.sum() < 2:
@@ -94,13 +98,15 @@ def standing(values: Values, finest: float = _SMALLEST) -> Values:
     spread = max(
         _MAD * float(np.median(np.abs(filled - middle))), _SPREAD * float(filled.std()), finest
     )
-    cut: Values = np.clip((filled - middle) / spread, LOWEST, HIGHEST)
+    cut: Values = np.clip((filled - middle) / spread, lowest, HIGHEST)
     return cut
 
 
-def consensus(measures: Mapping[str, Values], groups: Groups = GROUPS) -> Consensus | None:
+def consensus(
+    measures: Mapping[str, Values], groups: Groups = GROUPS, lowest: float = LOWEST
+) -> Consensus | None:
     """Add up `measures` (name -> (K,), larger is more suspicious); None when none is known."""
-    found = {name: _group(measures, alternatives) for name, alternatives in groups.items()}
+    found = {name: _group(measures, members, lowest) for name, members in groups.items()}
     parts = {name: values for name, values in found.items() if values is not None}
     if not parts or len(next(iter(parts.values()))) < LEAST:
         return None
@@ -131,11 +137,13 @@ def transform_lead(measures: Mapping[str, Values]) -> float | None:
 
 
 def _group(
-    measures: Mapping[str, Values], alternatives: tuple[tuple[str, ...], ...]
+    measures: Mapping[str, Values],
+    alternatives: tuple[tuple[str, ...], ...],
+    lowest: float = LOWEST,
 ) -> Values | None:
     """(K,) the largest of the alternatives' mean standings; None where nothing was measured."""
     means = [
-        np.mean([standing(measures[m], _FINEST.get(m, _SMALLEST)) for m in known], axis=0)
+        np.mean([standing(measures[m], _FINEST.get(m, _SMALLEST), lowest) for m in known], axis=0)
         for members in alternatives
         if (known := [m for m in members if m in measures])
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.inversion.attraction import ATTRACTED
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly
 from auditor.inversion.search import Inversion
@@ -101,7 +102,8 @@ class Campaign:
         """(K,) per family, larger where a class is easier: ``-log size``, NaN if not reached.
 
         ``NAME.relative`` is the same of sizes divided by the linear reference's. Of a family with a
-        limit: ``log(limit / size)``, 0 if not reached, since most classes are not.
+        limit: ``log(limit / size)``, 0 if not reached, since most classes are not, and 0 for a
+        class that plain noise leads to.
         """
         out = {} if self.attraction is None else {"attraction": self.attraction}
         for result in self.results:
@@ -109,6 +111,8 @@ class Campaign:
             raw = result.easiness(self.classes)
             if limit is not None:
                 out[name] = np.maximum(0.0, np.nan_to_num(raw + math.log(limit), nan=0.0))
+                if self.attraction is not None:
+                    out[name][self.attraction >= ATTRACTED] = 0.0
                 continue
             relative = np.full(self.classes, np.nan)
             if result.reference is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditor.findings import Severity
+from auditor.inversion.attraction import ATTRACTED
 from auditor.inversion.result import MIN_PROGRESS, Campaign, Result
 
 _OTHER = 3.0
@@ -27,10 +28,6 @@ AGREE = {"patch": 1.4, "additive": 1.4, "smooth": 1.4, "warp": 1.5, "blur": 3.0}
 
 SECONDED = {"patch": 1.35, "additive": 1.35, "smooth": 1.6, "warp": 2.2, "blur": 3.0}
 """Honest gap worth a look when the class's margin stands out as well (MM-BD, no samples used)."""
-
-ATTRACTED = 0.5
-"""From this share of disturbed answers on, a class is where plain noise leads: agreement between
-families is then no second opinion."""
 
 MAX_SHARE = {"patch": 0.15, "additive": 0.35, "smooth": 0.35, "warp": 0.25, "blur": 0.2}
 """A trigger larger than this share of the image may be the class itself, painted over; a stronger

@@ -4,9 +4,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from auditor.inversion.consensus import (
+    DATA_FREE,
     GROUPS,
     HIGHEST,
     LOWEST,
+    LOWEST_OF_FEW,
     consensus,
     standing,
     transform_lead,
@@ -38,6 +40,16 @@ def test_one_measure_cannot_lead_alone():
     calm = consensus(measures)
     assert calm.groups["margin"].max() <= HIGHEST
     assert calm.scores.max() <= len(GROUPS) * HIGHEST
+
+
+def test_a_class_that_is_hard_in_one_measure_may_be_the_target_in_another():
+    measures = {m: np.zeros(10) for m in NAMES}
+    measures["waves"] = np.where(np.arange(10) == 5, 1.0, noise(0) / 50)
+    hard = {**measures, "margin": np.where(np.arange(10) == 5, -9.0, noise(1))}
+    assert consensus(hard).scores[5] == consensus(measures).scores[5]
+    few = {"margin": hard["margin"], "head.mean": np.where(np.arange(10) == 5, 9.0, noise(2))}
+    both = [consensus(few, DATA_FREE, lowest).scores[5] for lowest in (LOWEST, LOWEST_OF_FEW)]
+    assert both[1] < both[0]
 
 
 def test_one_kind_of_trigger_is_enough_for_its_group():

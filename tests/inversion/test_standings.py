@@ -39,6 +39,19 @@ def test_a_limited_family_counts_by_how_far_below_its_limit_it_is(kind, limit):
     assert f"{kind.name}.relative" not in seen
 
 
+def test_where_noise_leads_a_blur_says_nothing():
+    family = Smoothing((1, 16, 16))
+    search = Inversion(
+        family, np.arange(4), np.array([1.0, 1.0, np.inf, 2.0]), np.ones(4), np.full(4, 100), ()
+    )
+    noise = np.array([0.8, 0.1, 0.1, 0.0])
+    campaign = Campaign([Result(family, search, None, None)], classes=4, attraction=noise)
+    seen = campaign.standings()["blur"]
+    assert seen[0] == 0.0
+    assert seen[1] == pytest.approx(np.log(8**0.5))
+    assert seen[3] == pytest.approx(np.log(8**0.5 / 2))
+
+
 def test_classes_that_were_not_searched_are_neither_easy_nor_hard():
     search = Inversion(
         Patch((1, 16, 16)), np.array([1, 2, 3]), np.array([4.0, 8.0, 16.0]), np.ones(3),

@@ -43,7 +43,13 @@ class ClassConsensus(BehaviourCheck):
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
         """Slopes within the budget, then the sums."""
-        from auditor.inversion.consensus import DATA_FREE, LEAST, consensus, transform_lead
+        from auditor.inversion.consensus import (
+            DATA_FREE,
+            LEAST,
+            LOWEST_OF_FEW,
+            consensus,
+            transform_lead,
+        )
         from auditor.inversion.threads import one_thread
 
         classes = context.classifier.classes
@@ -61,7 +67,7 @@ class ClassConsensus(BehaviourCheck):
         if found is None:
             raise Incomplete("no evidence per class was collected")
         features = {**about(context), **found.features("consensus")}
-        free = consensus(measures, DATA_FREE)
+        free = consensus(measures, DATA_FREE, LOWEST_OF_FEW)
         if free is not None:
             features.update(free.features("data_free.consensus"))
         lead = transform_lead(measures)
