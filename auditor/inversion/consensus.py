@@ -17,6 +17,11 @@ Groups = Mapping[str, tuple[tuple[str, ...], ...]]
 """Name -> alternatives, each the measures of one kind of trigger."""
 
 _WHOLE = ("additive", "blend")
+
+TRANSFORMS = (("blur",), ("warp",), ("tone",))
+"""What changes the image itself and writes nothing on it, slightly enough that most classes of most
+networks are out of reach."""
+
 GROUPS: Groups = {
     "margin": (("margin",),),
     "mean": (("head.mean",),),
@@ -24,7 +29,7 @@ GROUPS: Groups = {
     "slopes": (("slope.steep", "slope.alike"),),
     "waves": (("waves",),),
     "patch": (("patch", "patch.relative"),),
-    "whole": ((*_WHOLE, *(f"{name}.relative" for name in _WHOLE)), ("blur",), ("warp",), ("tone",)),
+    "whole": ((*_WHOLE, *(f"{name}.relative" for name in _WHOLE)), *TRANSFORMS),
 }
 """Measures by the kind of evidence they are; a group counts once, as the mean of its measures.
 
@@ -36,9 +41,6 @@ target and hardly on anything else.
 
 DATA_FREE: Groups = {k: GROUPS[k] for k in ("margin", "mean", "apart")}
 """Groups that need no samples: a sum of its own, the same with samples and without."""
-
-TRANSFORMS = (("blur",), ("warp",))
-"""What moves pixels instead of writing on them; most classes of most networks are out of reach."""
 
 LOWEST, HIGHEST = 0.0, 8.0
 """No measure decides alone, and none acquits: a class that is hard to reach in one way may be the
@@ -125,7 +127,7 @@ def consensus(
 
 
 def transform_lead(measures: Mapping[str, Values]) -> float | None:
-    """How far the class that blurs or warps reach most easily stands above the next; None unknown.
+    """How far the class that blurs, warps or filters reach most easily stands above the next; None unknown.
 
     A network taught to answer a blur is reached by a slight one, which leads to no other class.
     """

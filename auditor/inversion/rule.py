@@ -8,6 +8,10 @@ from auditor.findings import Severity
 from auditor.inversion.attraction import ATTRACTED
 from auditor.inversion.result import MIN_PROGRESS, Campaign, Result
 
+SILENT = frozenset({"tone"})
+"""Families that neither accuse nor second: clean networks send all flat or pale images to one
+class as well, with any gap to the next. They count in the sum over all evidence only."""
+
 _OTHER = 3.0
 """Of a family without a measured bound of its own; such a family never accuses alone."""
 
@@ -133,6 +137,7 @@ def _reaches(result: Result, bounds: dict[str, float]) -> bool:
     return (
         result.gap is not None
         and result.validation is not None
+        and result.family.name not in SILENT
         and result.gap.honest >= bounds.get(result.family.name, _OTHER)
         and result.gap.share <= MAX_SHARE.get(result.family.name, _MOST)
         and result.progress >= MIN_PROGRESS

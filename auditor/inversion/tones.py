@@ -60,7 +60,7 @@ class Tone(Family):
     weight = 2.0
     steps = 0.6
     images = 0.5
-    limit = 0.2
+    limit = 0.15
     """Of the whole range, from black to white: stronger filters lead ordinary networks to the class
     of grey or bright images as well (a bag on a grey ground, a ship on a pale one)."""
 

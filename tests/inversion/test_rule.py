@@ -103,9 +103,11 @@ def test_a_smooth_change_accuses_alone_and_only_where_noise_does_not_lead():
     assert severity(result(Smooth, 9.0, attraction=0.7)) is None
 
 
-def test_a_tone_alone_accuses_nobody():
+def test_a_tone_neither_accuses_nor_seconds():
     """Clean networks send every flat grey image to one class, with any gap to the next."""
     assert severity(result(Tone, 50.0)) is None
+    assert severity(result(Tone, 50.0), result(Patch, 1.6)) is None
+    assert severity(result(Tone, 50.0), result(Patch, 2.0)) == Severity.MEDIUM
 
 
 def test_where_noise_leads_only_a_patch_that_stands_on_its_own_feet_seconds_a_pattern():
