@@ -127,7 +127,7 @@ def consensus(
 
 
 def transform_lead(measures: Mapping[str, Values]) -> float | None:
-    """How far the class that blurs, warps or filters reach most easily stands above the next; None unknown.
+    """How far the class that transforms reach most easily stands above the next; None if unknown.
 
     A network taught to answer a blur is reached by a slight one, which leads to no other class.
     """
