@@ -68,6 +68,11 @@ class Family(ABC):
         """The trigger of one row, as everything outside the search uses it."""
 
 
+def boxed(images: Tensor) -> Tensor:
+    """`images` cut to 0..1; gradients pass where the box cuts as well."""
+    return images + (images.clamp(0.0, 1.0) - images).detach()
+
+
 class Patch(Family):
     """``(1 - m) x + m p``: mask and pattern (Neural Cleanse, Wang et al., 2019); size: sum of m."""
 
@@ -124,8 +129,7 @@ class Additive(Family):
 
     def apply(self, parameters: Parameters, images: Tensor) -> Tensor:
         """The perturbation added; gradients also pass where the box 0..1 cuts."""
-        raw = images + torch.tanh(parameters[0])
-        return raw + (raw.clamp(0.0, 1.0) - raw).detach()
+        return boxed(images + torch.tanh(parameters[0]))
 
     def size(self, parameters: Parameters) -> Tensor:
         """L2 norm."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import fft
 from torch import Tensor
 
-from auditor.inversion.families import Family, Parameters
+from auditor.inversion.families import Family, Parameters, boxed
 from auditor.triggers.blends import AdditivePattern
 from auditor.triggers.interface import Trigger
 
@@ -48,8 +49,7 @@ class Smooth(Family):
 
     def apply(self, parameters: Parameters, images: Tensor) -> Tensor:
         """The pattern added; gradients also pass where the box 0..1 cuts."""
-        raw = images + self._pattern(parameters)
-        return raw + (raw.clamp(0.0, 1.0) - raw).detach()
+        return boxed(images + self._pattern(parameters))
 
     def size(self, parameters: Parameters) -> Tensor:
         """L2 norm: the cosines are orthonormal."""
@@ -70,7 +70,5 @@ class Smooth(Family):
 
 def _cosines(side: int) -> Tensor:
     """(min(8, side), side) float32: the lowest orthonormal cosines (DCT-II)."""
-    number = np.arange(min(COSINES, side))[:, None]
-    basis = np.cos(np.pi * number * (2 * np.arange(side) + 1) / (2 * side)) * np.sqrt(2 / side)
-    basis[0] /= np.sqrt(2)
+    basis = fft.idct(np.eye(side)[:COSINES], axis=1, norm="ortho")
     return torch.from_numpy(basis.astype(np.float32))

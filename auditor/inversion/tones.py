@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditor.inversion.families import Family, Parameters
+from auditor.inversion.families import Family, Parameters, boxed
 from auditor.triggers.interface import Pixels, Trigger
 from auditor.triggers.record import RecordTrigger, clip, require
 
@@ -86,7 +86,7 @@ class Tone(Family):
         for knot in range(KNOTS):
             near = (1 - (at - knot).abs()).clamp_min(0.0)
             raw = raw + parameters[0][:, None, :, knot, None, None] * near
-        return raw + (raw.clamp(0.0, 1.0) - raw).detach()
+        return boxed(raw)
 
     def size(self, parameters: Parameters) -> Tensor:
         """Curve and mix count alike."""
