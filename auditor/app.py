@@ -7,6 +7,7 @@ incomplete. An exception of ours never exits 1: `main` turns it into one line an
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -97,9 +98,15 @@ def mount(target: typer.Typer, points: list[EntryPoint]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with the documented code."""
+    """Run the command line and exit with the documented code; 143 when told to stop (SIGTERM)."""
+    signal.signal(signal.SIGTERM, _stop)
     mount(app, sorted(entry_points(group=GROUP), key=lambda p: p.name))
     raise SystemExit(run(arguments))
+
+
+def _stop(number: int, frame: object) -> None:
+    """A cancelled job leaves by the way an interrupted one does: nothing temporary stays behind."""
+    raise SystemExit(128 + number)
 
 
 def run(arguments: list[str] | None = None) -> int:

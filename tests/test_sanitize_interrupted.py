@@ -32,6 +32,8 @@ def interrupted(bad: Path, folder: Path, sign: signal.Signals, after: float, *op
     process.send_signal(sign)
     process.wait(timeout=120)
     assert bad.read_bytes() == before
+    if sign != signal.SIGKILL:
+        assert not list(room.iterdir())
     left = {path.name for path in out.iterdir()} if out.exists() else set()
     assert left <= {"bad.sanitized.onnx", "report.json"}
     if "bad.sanitized.onnx" in left:
@@ -43,7 +45,14 @@ def interrupted(bad: Path, folder: Path, sign: signal.Signals, after: float, *op
 
 @pytest.mark.parametrize(
     ("sign", "after"),
-    [(signal.SIGINT, 0.5), (signal.SIGINT, 4.0), (signal.SIGKILL, 1.0), (signal.SIGKILL, 5.0)],
+    [
+        (signal.SIGINT, 0.5),
+        (signal.SIGINT, 4.0),
+        (signal.SIGTERM, 3.0),
+        (signal.SIGTERM, 5.0),
+        (signal.SIGKILL, 1.0),
+        (signal.SIGKILL, 5.0),
+    ],
 )
 def test_a_killed_run_leaves_no_part_of_a_copy(
     tmp_path: Path, sign: signal.Signals, after: float

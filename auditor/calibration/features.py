@@ -22,12 +22,10 @@ DATA_FREE = (
 )
 WITH_SAMPLES = (
     "consensus.log_score",
-    "consensus.log_clear",
     "transforms.lead",
     "inversion.patch.log_honest",
     "inversion.additive.half",
-    "inversion.additive.compact",
-    "data_free.head.mean.z",
+    "inversion.smooth.merit",
     "shifts.merit",
 )
 """Few on purpose: a population of tens of models cannot carry more coefficients."""

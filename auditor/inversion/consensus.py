@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 Groups = Mapping[str, tuple[tuple[str, ...], ...]]
 """Name -> alternatives, each the measures of one kind of trigger."""
 
-_WHOLE = ("additive", "blend")
-
 TRANSFORMS = (("blur",), ("warp",), ("tone",))
 """What changes the image itself and writes nothing on it, slightly enough that most classes of most
 networks are out of reach."""
@@ -26,17 +24,16 @@ GROUPS: Groups = {
     "margin": (("margin",),),
     "mean": (("head.mean",),),
     "apart": (("head.apart",),),
-    "slopes": (("slope.steep", "slope.alike"),),
-    "waves": (("waves",),),
-    "patch": (("patch", "patch.relative"),),
-    "whole": ((*_WHOLE, *(f"{name}.relative" for name in _WHOLE)), *TRANSFORMS),
+    "faint": (("slope.steep", "slope.alike", "waves"),),
+    "trigger": (("patch", "patch.relative"), *TRANSFORMS),
 }
 """Measures by the kind of evidence they are; a group counts once, as the mean of its measures.
 
 Where it has alternatives the largest counts, class by class: a backdoor has one kind of trigger.
-Chosen on the calibration population (docs/detection.md): patches and changes over the whole image
-apart, for the same reason; the last layer's two statistics apart, since they agree on a backdoor's
-target and hardly on anything else.
+Chosen on the calibration population (docs/detection.md): the last layer's two statistics apart,
+since they agree on a backdoor's target and hardly on anything else; what one and the same faint
+change does to all images together, since any network has classes that such changes lead to. Sizes
+of changes over the whole image are left out: a clean network's differ as much from class to class.
 """
 
 DATA_FREE: Groups = {k: GROUPS[k] for k in ("margin", "mean", "apart")}

@@ -24,7 +24,7 @@ def row(index, bad, shift=1.0, samples=500, rng=None, **more):
         "data_free.head.norm.z": near(2),
         "data_free.head.apart.z": near(2),
     }
-    for family in ("patch", "additive"):
+    for family in ("patch", "additive", "smooth"):
         prefix = f"inversion.{family}."
         features |= {
             prefix + "log_gap": near(0.3 + shift * bad),
@@ -39,7 +39,7 @@ def row(index, bad, shift=1.0, samples=500, rng=None, **more):
             prefix + "compact": near(0.5),
         }
     features["inversion.agree"] = float(rng.random() < (0.8 if bad and shift else 0.3))
-    groups = ("margin", "mean", "apart", "slopes", "waves", "patch", "whole")
+    groups = ("margin", "mean", "apart", "faint", "trigger")
     for name in ("score", "lead", "clear", *groups):
         features[f"consensus.{name}"] = near(1 + 2 * shift * bad)
         features[f"data_free.consensus.{name}"] = near(1 + 2 * shift * bad)

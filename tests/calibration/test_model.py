@@ -56,8 +56,8 @@ def test_values_beyond_the_population_are_cut_and_told(model):
 
 def test_missing_features_are_told_and_too_many_refused(model):
     known = dict(rows()[4].features)
-    del known["inversion.additive.compact"]
-    assert "no value for inversion.additive.compact" in model.estimate(known).outside[0]
+    del known["transforms.lead"]
+    assert "no value for transforms.lead" in model.estimate(known).outside[0]
     assert model.covers(known)
     assert not model.covers({"data_free.margin.z": 1.0})
 

@@ -56,7 +56,7 @@ def test_one_kind_of_trigger_is_enough_for_its_group():
     measures = {m: noise(i) for i, m in enumerate(NAMES)} | {"warp": np.zeros(10)}
     blurred = np.zeros(10)
     blurred[4] = 1.6
-    groups = [consensus({**measures, "blur": v}).groups["whole"] for v in (np.zeros(10), blurred)]
+    groups = [consensus({**measures, "blur": v}).groups["trigger"] for v in (np.zeros(10), blurred)]
     assert groups[1][4] == standing(blurred, 0.25)[4]
     assert np.array_equal(np.delete(groups[0], 4), np.delete(groups[1], 4))
 

@@ -16,12 +16,12 @@ def planted(target=3):
 
 def test_it_adds_up_what_earlier_checks_left():
     ctx = context(trained(), n=60)
-    for name in ("margin", "head.mean", "head.apart", "patch", "additive", "blend"):
+    for name in ("margin", "head.mean", "head.apart", "patch"):
         ctx.evidence.standings[name] = planted()
     seen = outcomes(ClassConsensus(), ctx)
     assert seen.metrics["consensus.target"] == 3
     assert len(seen.metrics["per_class"]) == 10
-    assert {"class", "sum", "margin", "mean", "apart", "slopes", "patch", "whole"} <= set(
+    assert {"class", "sum", "margin", "mean", "apart", "faint", "trigger"} <= set(
         seen.metrics["per_class"][0]
     )
     assert seen.metrics["measures"][3]["patch"] == pytest.approx(planted()[3], abs=1e-4)
@@ -36,7 +36,7 @@ def test_without_samples_only_the_weights_speak():
     seen = outcomes(ClassConsensus(), ctx)
     assert seen.metrics["consensus.target"] == 3
     assert seen.metrics["consensus.passes"] == 0
-    assert "slopes" not in seen.metrics["per_class"][0]
+    assert "faint" not in seen.metrics["per_class"][0]
 
 
 def test_the_data_free_sum_is_the_same_with_samples_and_without():
