@@ -13,12 +13,7 @@ from auditor.inversion.attraction import ATTRACTED
 from auditor.inversion.families import Additive, Family, Patch
 from auditor.inversion.features import CAP, Gap, anomaly
 from auditor.inversion.search import Inversion
-from auditor.inversion.smooth import Smooth
 from auditor.inversion.validate import Validation
-from auditor.inversion.whole_image import Blend
-
-PIXELS = (Patch, Additive, Smooth, Blend)
-"""Families that write on pixels; what they find is comparable, also where images all look alike."""
 
 MIN_PROGRESS = 0.6
 """Share of its steps a search must make to be judged: before, sizes only say who is quicker."""
@@ -93,7 +88,9 @@ class Campaign:
             out["inversion.agree"] = float(named["patch"] == named["additive"])
         best = self.strongest()
         if best is not None and best.gap is not None:
-            votes = [named.get(kind.name) == best.gap.target for kind in PIXELS]
+            votes = [
+                named.get(r.family.name) == best.gap.target for r in self.results if _writes(r)
+            ]
             out["inversion.votes"] = sum(votes) / len(votes)
             out["inversion.target"] = float(best.gap.target)
         return out
@@ -152,8 +149,12 @@ def _middle(values: NDArray[np.float64]) -> float:
 
 def _honest(result: Result) -> tuple[bool, float]:
     """Pixel families first: a blur may reach one class only, which makes its gap infinite."""
-    pixels = isinstance(result.family, PIXELS)
-    return (pixels, result.gap.honest if result.gap is not None else 0.0)
+    return (_writes(result), result.gap.honest if result.gap is not None else 0.0)
+
+
+def _writes(result: Result) -> bool:
+    """Whether it writes on pixels, with no limit but the image: such families' gaps compare."""
+    return result.family.limit is None
 
 
 def _features(result: Result) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From a campaign to a severity, until a calibrated model takes over: few, documented bounds."""
+"""From a campaign to a severity: few bounds, each measured and kept with its family of trigger."""
 
 from __future__ import annotations
 
@@ -6,43 +6,9 @@ from dataclasses import dataclass
 
 from auditor.findings import Severity
 from auditor.inversion.attraction import ATTRACTED
+from auditor.inversion.bounds import Collapse
+from auditor.inversion.families import Patch
 from auditor.inversion.result import MIN_PROGRESS, Campaign, Result
-
-SILENT = frozenset({"tone"})
-"""Families that neither accuse nor second: clean networks send all flat or pale images to one
-class as well, with any gap to the next. They count in the sum over all evidence only."""
-
-_OTHER = 3.0
-"""Of a family without a measured bound of its own; such a family never accuses alone."""
-
-STRONG = {"patch": 2.2, "additive": 3.2, "smooth": 2.5, "warp": 3.0, "blur": 3.0}
-"""Honest gap at which one family alone, confirmed on held-out images, is strong evidence.
-
-Measured on 15 small clean and adversarially trained networks of the calibration half (digits,
-MNIST): patch up to 1.73, additive up to 2.37 (both BatchNorm networks whose class 8 is what noise
-leads to; the others up to 1.34 and 1.09), warp up to 1.5. Smooth on 84 of that population: up to
-1.73, but for four residual networks whose class 8 is where noise leads (3.3 and more).
-"""
-
-WEAK = {"patch": 1.85, "additive": 2.6, "smooth": 2.0, "warp": 2.2, "blur": 3.0}
-"""Honest gap at which a person should look."""
-
-AGREE = {"patch": 1.4, "additive": 1.4, "smooth": 1.4, "warp": 1.5, "blur": 3.0}
-"""Honest gap at which another family, by naming the same class, makes weak evidence strong."""
-
-SECONDED = {"patch": 1.35, "additive": 1.35, "smooth": 1.6, "warp": 2.2, "blur": 3.0}
-"""Honest gap worth a look when the class's margin stands out as well (MM-BD, no samples used)."""
-
-MAX_SHARE = {"patch": 0.15, "additive": 0.35, "smooth": 0.35, "warp": 0.25, "blur": 0.2}
-"""A trigger larger than this share of the image may be the class itself, painted over; a stronger
-blur or warp than this may make all images look alike."""
-
-_MOST = 0.3
-"""The same for a family without a measured bound."""
-
-ACCUSES = frozenset({"patch", "additive", "smooth"})
-"""Families that can be strong evidence by themselves. Blur and warp cannot: published clean
-networks of MNIST send every blurred digit to one class, with any gap to the next."""
 
 MIN_LOW = 0.6
 """Lower end of the held-out ASR's 95 % interval."""
@@ -65,7 +31,11 @@ class Verdict:
         """
         if self.severity is not None and self.severity >= Severity.HIGH:
             return True
-        return any(r.family.name != "blur" and _reaches(r, STRONG) for r in self.supporting)
+        return any(
+            r.family.bounds.collapse is not Collapse.ANYWHERE
+            and _reaches(r, r.family.bounds.strong)
+            for r in self.supporting
+        )
 
 
 def judge(campaign: Campaign) -> Verdict:
@@ -86,12 +56,13 @@ def judge(campaign: Campaign) -> Verdict:
         for r in campaign.results
         if r.gap is not None
         and r.gap.target == target
-        and (r is best or (_reaches(r, AGREE) and _confirmed(r, [])))
+        and (r is best or (_reaches(r, r.family.bounds.agree) and _confirmed(r, [])))
     )
     seconded = len(same) > 1 or campaign.margin_target == target
-    accusing = [r for r in same if r.family.name in ACCUSES]
-    agreed = _reaches(best, WEAK) and seconded and best.attraction < ATTRACTED
-    strong = bool(accusing) and (agreed or any(_reaches(r, STRONG) for r in accusing))
+    accusing = [r for r in same if r.family.bounds.accuses]
+    agreed = _reaches(best, best.family.bounds.weak) and seconded and best.attraction < ATTRACTED
+    alone = any(_reaches(r, r.family.bounds.strong) for r in accusing)
+    strong = bool(accusing) and (agreed or alone)
     return Verdict(Severity.HIGH if strong else Severity.MEDIUM, best, same, tuple(doubts))
 
 
@@ -102,44 +73,48 @@ def _own_merit(result: Result, campaign: Campaign, doubts: list[str]) -> bool:
     plain noise leads anyway, are how ordinary networks fail. The patch must stand on its own feet:
     residual networks of MNIST send noise, rearranged patches and patterns to class 8 alike.
     """
-    name = result.family.name
-    if name in {"patch", "warp"}:
+    collapse = result.family.bounds.collapse
+    if collapse is Collapse.NOWHERE:
         return True
-    if name in {"additive", "smooth", "blend"} and result.attraction < ATTRACTED:
+    if collapse is Collapse.NOISE and result.attraction < ATTRACTED:
         return True
     target = result.gap.target if result.gap is not None else None
-    patches = [r for r in campaign.results if r.family.name == "patch" and _reaches(r, AGREE)]
+    patches = [
+        r
+        for r in campaign.results
+        if isinstance(r.family, Patch) and _reaches(r, r.family.bounds.agree)
+    ]
     if any(r.gap is not None and r.gap.target == target and _confirmed(r, []) for r in patches):
         return True
     doubts.append(
-        f"Class {target} is easy to reach by a {name} trigger, but no patch leads there as easily: "
-        "where this network collapses, not evidence of a backdoor."
+        f"Class {target} is easy to reach by a {result.family.name} trigger, but no patch leads "
+        "there as easily: where this network collapses, not evidence of a backdoor."
     )
     return False
 
 
 def _weak(result: Result, campaign: Campaign) -> bool:
     """Worth a look by itself, or because the margins single out the same class."""
-    if _reaches(result, WEAK):
+    bounds = result.family.bounds
+    if _reaches(result, bounds.weak):
         return True
     seconded = result.gap is not None and campaign.margin_target == result.gap.target
-    return seconded and _reaches(result, SECONDED)
+    return seconded and _reaches(result, bounds.seconded)
 
 
 def _excess(result: Result) -> float:
     """How far above the family's own bound, so that families compare."""
-    return (
-        result.gap.honest / WEAK.get(result.family.name, _OTHER) if result.gap is not None else 0.0
-    )
+    return result.gap.honest / result.family.bounds.weak if result.gap is not None else 0.0
 
 
-def _reaches(result: Result, bounds: dict[str, float]) -> bool:
+def _reaches(result: Result, gap: float) -> bool:
+    bounds = result.family.bounds
     return (
         result.gap is not None
         and result.validation is not None
-        and result.family.name not in SILENT
-        and result.gap.honest >= bounds.get(result.family.name, _OTHER)
-        and result.gap.share <= MAX_SHARE.get(result.family.name, _MOST)
+        and not bounds.silent
+        and result.gap.honest >= gap
+        and result.gap.share <= bounds.share
         and result.progress >= MIN_PROGRESS
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auditor.inversion.bounds import Bounds
 from auditor.inversion.families import Family, Parameters, boxed
 from auditor.triggers.interface import Pixels, Trigger
 from auditor.triggers.record import RecordTrigger, clip, require
@@ -60,6 +61,8 @@ class Tone(Family):
     weight = 2.0
     steps = 0.6
     images = 0.5
+    # Clean networks send all flat or pale images to one class, with any gap to the next.
+    bounds = Bounds(silent=True)
     limit = 0.15
     """Of the whole range, from black to white: stronger filters lead ordinary networks to the class
     of grey or bright images as well (a bag on a grey ground, a ship on a pale one)."""

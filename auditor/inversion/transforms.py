@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from auditor.inversion.bounds import Bounds, Collapse
 from auditor.inversion.families import Family, Parameters
 from auditor.triggers.interface import Pixels, Trigger
 from auditor.triggers.record import RecordTrigger, clip, require
@@ -78,6 +79,9 @@ class Smoothing(Family):
     weight = 1.0
     steps = 0.6
     images = 0.5
+    # Published clean networks of MNIST send every blurred digit to one class, with any gap to the
+    # next; a stronger blur than this share makes all images look alike.
+    bounds = Bounds(share=0.2)
     limit = float(np.hypot(KERNEL // 2, KERNEL // 2))
     """From the middle of the kernel to its corner, in pixels."""
 
@@ -121,6 +125,8 @@ class Warping(Family):
     weight = 2.0
     steps = 0.6
     images = 0.5
+    # Small clean networks (digits, MNIST): up to 1.5.
+    bounds = Bounds(2.2, 3.0, 1.5, 2.2, 0.25, collapse=Collapse.NOWHERE)
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__(shape)

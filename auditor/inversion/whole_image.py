@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auditor.inversion.bounds import Bounds, Collapse
 from auditor.inversion.families import Family, Parameters
 from auditor.triggers.interface import Trigger
 from auditor.triggers.patches import PixelPatch
@@ -29,6 +30,7 @@ class Blend(Family):
     rate = 0.1
     steps = 0.6
     images = 0.5
+    bounds = Bounds(collapse=Collapse.NOISE)
 
     @property
     def unit(self) -> float:

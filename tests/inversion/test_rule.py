@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from auditor.findings import Severity
+from auditor.inversion.bounds import Bounds
 from auditor.inversion.families import Additive, Patch
 from auditor.inversion.features import Gap
 from auditor.inversion.result import Campaign, Result
@@ -124,7 +125,22 @@ def test_votes_are_the_share_of_pixel_families_that_name_the_strongest_class():
         [result(Patch, 1.2, target=1), result(Additive, 4.0), result(Blend, 2.0)], classes=10
     ).features()
     assert features["inversion.target"] == 3.0
-    assert features["inversion.votes"] == 0.5
+    assert features["inversion.votes"] == pytest.approx(2 / 3)
+
+
+class Foreign(Blend):
+    """A family by others, nobody has measured what its gaps are worth."""
+
+    name = "foreign"
+    bounds = Bounds()
+
+
+def test_a_family_that_nobody_measured_counts_where_another_agrees():
+    assert severity(result(Foreign, 40.0)) is None
+    assert severity(result(Foreign, 40.0), result(Patch, 1.5)) == Severity.HIGH
+    assert severity(result(Additive, 2.7)) == Severity.MEDIUM
+    assert severity(result(Additive, 2.7), result(Foreign, 2.9)) == Severity.MEDIUM
+    assert severity(result(Additive, 2.7), result(Foreign, 3.1)) == Severity.HIGH
 
 
 def test_features_are_finite_floats():
