@@ -1,4 +1,4 @@
-"""All evidence class by class: weights, slopes and trigger sizes added up."""
+"""All evidence class by class: weights, faint changes and trigger sizes added up."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ClassConsensus(BehaviourCheck):
     name = "consensus"
     title = "Evidence per class"
     doc = (
-        "Adds up, class by class, what is weak alone: margins and last-layer rows (data-free), how "
-        "fast one change to all images raises the class (first-order universal perturbation), "
-        "which class faint waves over the image lead to (Yin et al. 2019), and the sizes of "
-        "recovered triggers. Each becomes a robust z-score over the classes. The "
+        "Adds up, class by class, what is weak alone: `margin`; the last layer's rows, `mean` and "
+        "`apart`; `faint`, what one faint change does to all images (first-order universal "
+        "perturbation; waves, Yin et al. 2019); and `trigger`, the smallest patch or the slightest "
+        "blur, warp or photo filter. Each becomes a robust z-score over the classes. The "
         "calibrated probability rests on it; where that is high and no other check accuses, this "
         "one asks for a look."
     )
