@@ -1,7 +1,8 @@
 """The ``audit`` command. Commands live in `auditor.commands`; groups are mounted by entry point.
 
 Exit codes: 0 nothing at or above ``--fail-on``, 1 findings, 2 usage or unreadable input, 3
-incomplete. An exception of ours never exits 1: `main` turns it into one line and code 2.
+incomplete, 130 interrupted, 143 told to stop. An exception of ours never exits 1: `main` turns it
+into one line and code 2.
 """
 
 from __future__ import annotations
@@ -105,7 +106,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _stop(number: int, frame: object) -> None:
-    """A cancelled job leaves by the way an interrupted one does: nothing temporary stays behind."""
+    """A cancelled job leaves by the way an interrupted one does, and cleans up what it can.
+
+    Once: `timeout` tells a process and then its group. Not by ignoring, which children inherit.
+    """
+    signal.signal(number, lambda number, frame: None)
     raise SystemExit(128 + number)
 
 

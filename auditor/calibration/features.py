@@ -28,7 +28,7 @@ WITH_SAMPLES = (
     "inversion.smooth.merit",
     "shifts.merit",
 )
-"""Few on purpose: a population of tens of models cannot carry more coefficients."""
+"""Few on purpose: a population of hundreds of models cannot carry more coefficients."""
 
 LARGEST_Z = 20.0
 MOST_SURPRISE = 12.0
@@ -47,7 +47,8 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
     """`raw` features of the checks with those added that combine several, all finite.
 
     ``log_honest`` is the smaller of a family's two log gaps (see `auditor.inversion.features`);
-    ``merit`` the held-out ASR less what rearranged perturbations and a linear model reach;
+    ``merit`` the held-out ASR less what rearranged perturbations and a linear model reach, 0 where
+    no class was reached;
     ``consensus.log_score`` and the like are log(1 + x); ``data_free.agree`` is 1 when margins and
     last layer single out the same class.
     """
@@ -61,6 +62,8 @@ def derived(raw: Mapping[str, float]) -> dict[str, float]:
         if prefix + "asr" in out:
             beside = max(out.get(prefix + "control", 1.0), out.get(prefix + "follows", 1.0))
             out[prefix + "merit"] = out[prefix + "asr"] - beside
+        elif out.get(prefix + "reached") == 0.0:
+            out[prefix + "merit"] = 0.0
     for prefix in ("consensus.", "data_free.consensus."):
         for name in ("score", "lead", "clear"):
             if prefix + name in out:

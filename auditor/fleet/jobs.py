@@ -243,7 +243,9 @@ def _clear_leftovers() -> None:
 
     import psutil
 
-    for folder in Path(tempfile.gettempdir()).glob("audit-fetch-*-*"):
+    kinds = ("fetch", "worker", "zygote")
+    room = Path(tempfile.gettempdir())
+    for folder in (found for kind in kinds for found in room.glob(f"audit-{kind}-*-*")):
         number = folder.name.split("-")[2]
         with contextlib.suppress(OSError):
             mine = folder.stat().st_uid == os.getuid() and not folder.is_symlink()

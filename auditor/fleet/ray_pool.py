@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -97,6 +99,7 @@ class RayPool(Pool):
             ) from None
         if not self._connected:
             common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            stop = signal.getsignal(signal.SIGTERM)
             try:
                 if self._address == "ray":
                     self._join_or_start(ray, common)
@@ -107,6 +110,10 @@ class RayPool(Pool):
                 raise UsageError(
                     f"no Ray cluster answers at {shown_url(self._address)} ({text})"
                 ) from None
+            finally:
+                # Ray puts its own there, with an exit code of its own.
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, stop)
             self._quiet.__enter__()
             self._connected = True
         return ray

@@ -14,15 +14,16 @@ class Collapse(Enum):
     ANYWHERE = "anywhere"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """Honest gaps (`auditor.inversion.features.Gap`) from which on a family's evidence counts.
 
-    From `weak` on a person should look; from `seconded` on, if the class's margin stands out as
-    well (MM-BD, no samples used); from `agree` on it makes another family's weak evidence strong by
-    naming the same class; from `strong` on it is strong evidence, alone if it `accuses`. A trigger
-    larger than `share` of the unit (0..1) may be the class itself, painted over. A family that is
-    `silent` neither accuses nor seconds: it counts in the sum over all evidence only.
+    From `weak` on a person should look; from `strong` on it is strong evidence by itself if the
+    family `accuses`, and otherwise only firm enough to repair by; from `agree` on it makes another
+    family's weak evidence strong by naming the same class; from `seconded` on a person should look
+    if the class's margin stands out as well (MM-BD, no samples used). A trigger larger than `share`
+    of the unit (0..1) may be the class itself, painted over. A family that is `silent` neither
+    accuses nor seconds: it counts in the sum over all evidence only.
 
     The defaults are for a family nobody has measured: from far gaps on it seconds another, and
     counts by itself only where a patch leads to the same class.

@@ -33,7 +33,8 @@ Where it has alternatives the largest counts, class by class: a backdoor has one
 Chosen on the calibration population (docs/detection.md): the last layer's two statistics apart,
 since they agree on a backdoor's target and hardly on anything else; what one and the same faint
 change does to all images together, since any network has classes that such changes lead to. Sizes
-of changes over the whole image are left out: a clean network's differ as much from class to class.
+of changes over the whole image are left out: in clean networks they differ from class to class as
+much as in backdoored ones.
 """
 
 DATA_FREE: Groups = {k: GROUPS[k] for k in ("margin", "mean", "apart")}

@@ -88,10 +88,10 @@ class Campaign:
             out["inversion.agree"] = float(named["patch"] == named["additive"])
         best = self.strongest()
         if best is not None and best.gap is not None:
-            votes = [
-                named.get(r.family.name) == best.gap.target for r in self.results if _writes(r)
-            ]
-            out["inversion.votes"] = sum(votes) / len(votes)
+            names = [r.family.name for r in self.results if _writes(r)]
+            if names:
+                votes = [named.get(name) == best.gap.target for name in names]
+                out["inversion.votes"] = sum(votes) / len(votes)
             out["inversion.target"] = float(best.gap.target)
         return out
 
@@ -160,7 +160,8 @@ def _writes(result: Result) -> bool:
 def _features(result: Result) -> dict[str, float]:
     prefix = f"inversion.{result.family.name}."
     if result.gap is None:
-        return {prefix + "reached": 0.0}
+        # A search that was cut short has not shown that no class can be reached.
+        return {prefix + "reached": 0.0} if result.search.complete else {}
     found = result.validation
     out = {
         prefix + "reached": 1.0,

@@ -27,7 +27,7 @@ class Verdict:
     def firm(self) -> bool:
         """Whether a repair may spend accuracy on it: HIGH, or one family beyond its strong bound.
 
-        Not a blur, under which clean networks collapse as well.
+        Not one under which clean networks collapse anywhere: a blur, or what nobody has measured.
         """
         if self.severity is not None and self.severity >= Severity.HIGH:
             return True
@@ -82,7 +82,7 @@ def _own_merit(result: Result, campaign: Campaign, doubts: list[str]) -> bool:
     patches = [
         r
         for r in campaign.results
-        if isinstance(r.family, Patch) and _reaches(r, r.family.bounds.agree)
+        if type(r.family) is Patch and _reaches(r, r.family.bounds.agree)
     ]
     if any(r.gap is not None and r.gap.target == target and _confirmed(r, []) for r in patches):
         return True

@@ -57,7 +57,7 @@ class Worker:
         self._busy = False
         self._dead: SandboxError | None = None
         self._stderr = bytearray()
-        self._home = tempfile.TemporaryDirectory(prefix="audit-worker-")
+        self._home = tempfile.TemporaryDirectory(prefix=f"audit-worker-{os.getpid()}-")
         config = {
             "prewarm": list(prewarm),
             "readable": None if readable is None else [os.path.realpath(p) for p in readable],

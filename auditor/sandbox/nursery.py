@@ -76,7 +76,7 @@ class Zygote:
 
     def __init__(self, modules: Sequence[str]) -> None:
         self._lock = threading.Lock()
-        self._home = tempfile.TemporaryDirectory(prefix="audit-zygote-")
+        self._home = tempfile.TemporaryDirectory(prefix=f"audit-zygote-{os.getpid()}-")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         arguments = json.dumps([os.getpid(), *modules])

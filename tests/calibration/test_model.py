@@ -1,9 +1,11 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from auditor.bench.detectors import case_of
+from auditor.bench.rows import read
 from auditor.bench.write import write_coefficients
 from auditor.calibration.features import derived
 from auditor.calibration.fit import fit
@@ -12,6 +14,8 @@ from auditor.calibration.model import load, packaged
 from auditor.errors import UsageError
 from auditor.findings import CheckResult
 from tests.bench.made_up import row, rows
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,22 @@ def test_derived_features_take_the_smaller_gap():
     assert known["inversion.patch.log_honest"] == -0.5
     assert known["data_free.margin.surprise"] == 12.0
     assert known["data_free.margin.z"] == 20.0
+
+
+def test_a_family_that_reached_no_class_has_no_merit_and_one_that_did_not_search_is_unknown():
+    prefix = "inversion.smooth."
+    assert derived({prefix + "reached": 0.0})[prefix + "merit"] == 0.0
+    assert prefix + "merit" not in derived({})
+    found = {prefix + "reached": 1.0, prefix + "asr": 0.9, prefix + "control": 0.1}
+    assert derived(found | {prefix + "follows": 0.3})[prefix + "merit"] == pytest.approx(0.6)
+
+
+def test_the_calibration_population_lies_inside_its_calibration():
+    published = read(ROOT / "benchmarks" / "rows" / "calibration.csv")
+    shipped = packaged()["samples"]
+    outside = [shipped.estimate(r.features, r.truth.parameters).outside for r in published]
+    assert len(outside) == shipped.provenance.models
+    assert not any(outside)
 
 
 def test_packaged_coefficients_are_readable_and_say_where_they_come_from():

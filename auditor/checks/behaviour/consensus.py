@@ -42,7 +42,7 @@ class ClassConsensus(BehaviourCheck):
     weight = 3.0
 
     def observe(self, context: BehaviourContext) -> Iterator[Outcome]:
-        """Slopes within the budget, then the sums."""
+        """Slopes and waves within the budget, then the sums."""
         from auditor.inversion.consensus import (
             DATA_FREE,
             LEAST,
@@ -137,7 +137,7 @@ def _waves(context: BehaviourContext, few: Tensor) -> tuple[NDArray[np.float64],
 
 
 def _measures(measures: Mapping[str, NDArray[np.float64]], classes: int) -> list[dict[str, float]]:
-    """One row a class: what was added up, as measured; left out where nothing was reached."""
+    """One row a class: every measure, also those no group adds up; left out where not reached."""
     return [
         {
             "class": k,
