@@ -41,6 +41,9 @@ def environment(home: str, threads: int | None) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(home),
         # joblib would try to create semaphores and warn about not being allowed to.
         "JOBLIB_MULTIPROCESSING": "0",
+        # Threads that wait for each other give way: where another process has one of the cores,
+        # those that spin keep it from its work, and a search takes three times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
         # glibc would give every large tensor back to the kernel and fetch it, zeroed, anew: a third
         # of a gradient step. Limits hold all the same: what counts is memory in use at once.
         "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
