@@ -82,6 +82,8 @@ def test_no_secret_reaches_zygote_or_fork(monkeypatch):
         zygote = Path(f"/proc/{_parent(worker)}/environ").read_bytes()
     assert "hf_secret" not in str(told)
     assert b"hf_secret" not in zygote
+    # Read when the library of threads is loaded: in the zygote, before the fork.
+    assert b"OMP_WAIT_POLICY=PASSIVE" in zygote
     assert told["cwd"] == told["environment"]["HOME"]
 
 

@@ -27,6 +27,7 @@ def test_no_secret_of_the_environment_reaches_the_process(monkeypatch):
         told = worker.result("environment").body
     assert "hidden" not in str(told)
     assert told["environment"]["OMP_NUM_THREADS"] == "2"
+    assert told["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"
     assert told["cwd"] != str(Path.cwd())
     assert told["path0"] not in ("", told["cwd"])
 
